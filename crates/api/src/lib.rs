@@ -1,0 +1,1 @@
+//! JSON-RPC, health and web doors; wire types only here.

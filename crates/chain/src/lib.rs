@@ -1,0 +1,1 @@
+//! Header tree, coins, reorganisation and recovery: the single chain writer.

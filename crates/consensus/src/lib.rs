@@ -1,0 +1,1 @@
+//! Pure validity rules of headers, transactions and blocks.

@@ -1,0 +1,1 @@
+//! Transaction policy, packages, replacement and eviction.

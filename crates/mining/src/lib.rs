@@ -1,0 +1,1 @@
+//! Block templates, cancellable proof of work and the mining guard.

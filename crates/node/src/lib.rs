@@ -1,0 +1,1 @@
+//! The door: flags, files, logs, build order, shutdown order; the binaries.

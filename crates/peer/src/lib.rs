@@ -1,0 +1,1 @@
+//! Sockets, per-peer tasks, connection and address management.

@@ -1,0 +1,1 @@
+//! Relay-policy script checks and Core's script error names.

@@ -1,0 +1,1 @@
+//! Pure protocol machines: handshake, header sync, block and transaction download.

@@ -1,0 +1,1 @@
+//! The Bitcoin P2P message set and its framing, sans-IO.
