@@ -93,7 +93,7 @@ pub fn compress_amount(mut sats: u64) -> u64 {
         return 0;
     }
     let mut exponent = 0;
-    while sats % 10 == 0 && exponent < 9 {
+    while sats.is_multiple_of(10) && exponent < 9 {
         sats /= 10;
         exponent += 1;
     }
