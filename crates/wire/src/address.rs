@@ -1,0 +1,282 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bitcoin::p2p::ServiceFlags;
+
+use crate::encode::put_compact;
+use crate::limits::MAX_ADDRV2_BYTES;
+use crate::{DecodeError, Reader};
+
+/// Where a node can be reached (Core's `CNetAddr`). What Core reads as an invalid address is
+/// [`NetAddress::INVALID`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NetAddress {
+    /// An IPv4 address, mapped ones included.
+    Ipv4(Ipv4Addr),
+    /// An IPv6 address that maps no other network.
+    Ipv6(Ipv6Addr),
+    /// The public key of a Tor onion service, version 3.
+    TorV3([u8; 32]),
+    /// The hash of an I2P destination.
+    I2p([u8; 32]),
+    /// An address of a CJDNS network, inside `fc00::/8`.
+    Cjdns(Ipv6Addr),
+}
+
+/// An address with a port (Core's `CService`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service {
+    /// The host.
+    pub address: NetAddress,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// An entry of `addr` or `addrv2` (Core's `CAddress`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerAddress {
+    /// When the node was last seen, in Unix seconds.
+    pub time: u32,
+    /// The services it is said to offer.
+    pub services: ServiceFlags,
+    /// Where it listens.
+    pub service: Service,
+}
+
+/// First ten bytes of a Tor version 2 address inside IPv6 (OnionCat), long out of use.
+const TOR_V2_PREFIX: [u8; 6] = [0xfd, 0x87, 0xd8, 0x7e, 0xeb, 0x43];
+/// Prefix under which Core keeps names it has not resolved; never on the network.
+const INTERNAL_PREFIX: [u8; 6] = [0xfd, 0x6b, 0x88, 0xc0, 0x87, 0x24];
+
+impl NetAddress {
+    /// What an unreadable or unsupported address becomes: valid for nothing.
+    pub const INVALID: Self = Self::Ipv6(Ipv6Addr::UNSPECIFIED);
+
+    /// From an IP address; an IPv4 address mapped into IPv6 becomes IPv4 again, so that one host
+    /// has one name.
+    #[must_use]
+    pub const fn from_ip(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::Ipv4(ip),
+            IpAddr::V6(ip) => Self::Ipv6(ip),
+        }
+    }
+
+    /// The IP address, where there is one.
+    #[must_use]
+    pub const fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ipv4(ip) => Some(IpAddr::V4(*ip)),
+            Self::Ipv6(ip) | Self::Cjdns(ip) => Some(IpAddr::V6(*ip)),
+            Self::TorV3(_) | Self::I2p(_) => None,
+        }
+    }
+
+    /// The 16 bytes of `addr` and `version`; zero for what they cannot express.
+    #[must_use]
+    pub const fn to_v1(&self) -> [u8; 16] {
+        match self {
+            Self::Ipv4(ip) => ip.to_ipv6_mapped().octets(),
+            Self::Ipv6(ip) | Self::Cjdns(ip) => ip.octets(),
+            Self::TorV3(_) | Self::I2p(_) => [0; 16],
+        }
+    }
+
+    /// Whether `addr` can express it (Core's `IsAddrV1Compatible`).
+    #[must_use]
+    pub const fn is_v1_compatible(&self) -> bool {
+        matches!(self, Self::Ipv4(_) | Self::Ipv6(_))
+    }
+
+    /// Reads the 16 bytes of `addr` and `version` (Core's `SetLegacyIPv6`).
+    #[must_use]
+    pub fn from_v1(bytes: [u8; 16]) -> Self {
+        if bytes.starts_with(&TOR_V2_PREFIX) || bytes.starts_with(&INTERNAL_PREFIX) {
+            return Self::INVALID;
+        }
+        let ip = Ipv6Addr::from(bytes);
+        ip.to_ipv4_mapped().map_or(Self::Ipv6(ip), Self::Ipv4)
+    }
+
+    /// Reads network and address of an `addrv2` entry. Unknown networks and addresses that hide
+    /// another network become [`NetAddress::INVALID`], so that the entries behind them count.
+    pub(crate) fn read_v2(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let network = r.u8()?;
+        let len = r.compact_size()?;
+        if len > MAX_ADDRV2_BYTES {
+            return Err(DecodeError::AddressTooLong(len));
+        }
+        let expect = |name, expected| {
+            if len == expected {
+                Ok(())
+            } else {
+                Err(DecodeError::AddressLength { network: name, length: len, expected })
+            }
+        };
+        match network {
+            1 => {
+                expect("IPv4", 4)?;
+                Ok(Self::Ipv4(r.array::<4>()?.into()))
+            }
+            2 => {
+                expect("IPv6", 16)?;
+                let bytes = r.array::<16>()?;
+                match Self::from_v1(bytes) {
+                    ip @ Self::Ipv6(_) => Ok(ip),
+                    _ => Ok(Self::INVALID),
+                }
+            }
+            4 => {
+                expect("TORv3", 32)?;
+                Ok(Self::TorV3(r.array()?))
+            }
+            5 => {
+                expect("I2P", 32)?;
+                Ok(Self::I2p(r.array()?))
+            }
+            6 => {
+                expect("CJDNS", 16)?;
+                Ok(Self::Cjdns(r.array::<16>()?.into()))
+            }
+            _ => {
+                r.bytes(usize::try_from(len).map_err(|_| DecodeError::SizeTooLarge)?)?;
+                Ok(Self::INVALID)
+            }
+        }
+    }
+
+    /// Appends network and address as in `addrv2`.
+    pub(crate) fn put_v2(&self, out: &mut Vec<u8>) {
+        let mut put = |network: u8, bytes: &[u8]| {
+            out.push(network);
+            put_compact(out, bytes.len() as u64);
+            out.extend(bytes);
+        };
+        match self {
+            Self::Ipv4(ip) => put(1, &ip.octets()),
+            Self::Ipv6(ip) => put(2, &ip.octets()),
+            Self::TorV3(key) => put(4, key),
+            Self::I2p(hash) => put(5, hash),
+            Self::Cjdns(ip) => put(6, &ip.octets()),
+        }
+    }
+}
+
+impl Service {
+    /// An address that reaches nobody.
+    pub const INVALID: Self = Self { address: NetAddress::INVALID, port: 0 };
+
+    /// The socket address, where there is one.
+    #[must_use]
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.address.ip().map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    /// Reads the form of `addr` and `version`.
+    pub(crate) fn read_v1(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { address: NetAddress::from_v1(r.array()?), port: r.port()? })
+    }
+
+    /// Appends the form of `addr` and `version`.
+    pub(crate) fn put_v1(&self, out: &mut Vec<u8>) {
+        out.extend(self.address.to_v1());
+        out.extend(self.port.to_be_bytes());
+    }
+}
+
+impl From<SocketAddr> for Service {
+    fn from(addr: SocketAddr) -> Self {
+        Self { address: NetAddress::from_ip(addr.ip()), port: addr.port() }
+    }
+}
+
+impl PeerAddress {
+    pub(crate) fn read_v1(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { time: r.u32()?, services: ServiceFlags::from(r.u64()?), service: Service::read_v1(r)? })
+    }
+
+    pub(crate) fn put_v1(&self, out: &mut Vec<u8>) {
+        out.extend(self.time.to_le_bytes());
+        out.extend(self.services.to_u64().to_le_bytes());
+        self.service.put_v1(out);
+    }
+
+    /// Reads an `addrv2` entry (BIP155); Core's address file has the same form.
+    ///
+    /// # Errors
+    /// If the bytes end, or an address has a length its network does not have.
+    pub fn read_v2(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let time = r.u32()?;
+        let services = ServiceFlags::from(r.compact_number()?);
+        let address = NetAddress::read_v2(r)?;
+        Ok(Self { time, services, service: Service { address, port: r.port()? } })
+    }
+
+    /// Appends an `addrv2` entry (BIP155).
+    pub fn put_v2(&self, out: &mut Vec<u8>) {
+        out.extend(self.time.to_le_bytes());
+        put_compact(out, self.services.to_u64());
+        self.service.address.put_v2(out);
+        out.extend(self.service.port.to_be_bytes());
+    }
+}
+
+/// Lower-case RFC 4648 base32 without padding, as onion and I2P names use it.
+fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut name = String::new();
+    for chunk in bytes.chunks(5) {
+        let mut group = [0u8; 8];
+        for (to, from) in group.iter_mut().skip(3).zip(chunk) {
+            *to = *from;
+        }
+        let bits = u64::from_be_bytes(group);
+        let letters = chunk.len().saturating_mul(8).div_ceil(5);
+        for shift in [35, 30, 25, 20, 15, 10, 5, 0].into_iter().take(letters) {
+            let index = usize::try_from((bits >> shift) & 31).unwrap_or(0);
+            name.push(char::from(ALPHABET.get(index).copied().unwrap_or(b'a')));
+        }
+    }
+    name
+}
+
+impl fmt::Display for NetAddress {
+    /// As Core's `ToStringAddr`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipv4(ip) => ip.fmt(f),
+            Self::Ipv6(ip) | Self::Cjdns(ip) => ip.fmt(f),
+            Self::TorV3(key) => {
+                let checksum = onion_checksum(key);
+                let name: Vec<u8> = key.iter().chain(&checksum).chain(&[3]).copied().collect();
+                write!(f, "{}.onion", base32(&name))
+            }
+            Self::I2p(hash) => write!(f, "{}.b32.i2p", base32(hash)),
+        }
+    }
+}
+
+/// First two bytes of the checksum in an onion name (Tor's rend-spec-v3, section 6).
+fn onion_checksum(key: &[u8; 32]) -> [u8; 2] {
+    use sha3::{Digest, Sha3_256};
+    let digest: [u8; 32] = Sha3_256::new()
+        .chain_update(b".onion checksum")
+        .chain_update(key)
+        .chain_update([3])
+        .finalize()
+        .into();
+    let [first, second, ..] = digest;
+    [first, second]
+}
+
+impl fmt::Display for Service {
+    /// As Core's `ToStringAddrPort`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            NetAddress::Ipv4(_) | NetAddress::TorV3(_) | NetAddress::I2p(_) => {
+                write!(f, "{}:{}", self.address, self.port)
+            }
+            NetAddress::Ipv6(_) | NetAddress::Cjdns(_) => write!(f, "[{}]:{}", self.address, self.port),
+        }
+    }
+}
