@@ -3,7 +3,9 @@
 mod data;
 mod process;
 mod spend;
+mod synthetic;
 
 pub use data::{core_vectors, testdata};
 pub use process::{HANG, NodeProcess, Rpc, RpcError, port};
 pub use spend::{Owned, ScriptKind, Signer};
+pub use synthetic::{Locks, Synthetic, write_synthetic_chain};

@@ -1,0 +1,35 @@
+use bitcoinkernel::{ChainType, ChainstateManagerBuilder, ContextBuilder, ProcessBlockResult};
+
+use super::*;
+
+/// The kernel accepts every block of both twins, and the same seed gives the same bytes.
+#[test]
+fn the_kernel_accepts_every_synthetic_block() {
+    for locks in [Locks::Mixed, Locks::OpTrue] {
+        let settings = Synthetic { seed: 7, blocks: 25, txs_per_block: 30, locks };
+        let mut bytes = Vec::new();
+        let (blocks, txs) = write_synthetic_chain(settings, &mut bytes).unwrap();
+        let mut again = Vec::new();
+        write_synthetic_chain(settings, &mut again).unwrap();
+        assert_eq!(bytes, again);
+        assert!(txs > u64::from(blocks) + 400, "{txs} transactions");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let context = ContextBuilder::new().chain_type(ChainType::Regtest).build().unwrap();
+        let chainman = ChainstateManagerBuilder::new(&context, path, &format!("{path}/blocks"))
+            .unwrap()
+            .block_tree_db_in_memory(true)
+            .chainstate_db_in_memory(true)
+            .build()
+            .unwrap();
+        let mut rest = bytes.as_slice();
+        while let Some((length, tail)) = rest.get(4..).and_then(|tail| tail.split_first_chunk::<4>()) {
+            let length = u32::from_le_bytes(*length) as usize;
+            let block = bitcoinkernel::Block::new(&tail[..length]).unwrap();
+            assert!(matches!(chainman.process_block(&block), ProcessBlockResult::NewBlock));
+            rest = &tail[length..];
+        }
+        assert_eq!(chainman.active_chain().height(), i32::try_from(blocks).unwrap());
+    }
+}
