@@ -20,6 +20,11 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Fixes wall time at `unix` seconds, or lets it run again with 0 (Core's `setmocktime`).
     fn set_mock(&self, unix: UnixTime);
+
+    /// The fixed time in Unix seconds, if one is set; the log shows it beside the real one.
+    fn mock(&self) -> Option<UnixTime> {
+        None
+    }
 }
 
 /// The machine's clock, with Core's mock time on top.
@@ -61,6 +66,10 @@ impl Clock for SystemClock {
 
     fn set_mock(&self, unix: UnixTime) {
         self.mock.store(unix, Ordering::Relaxed);
+    }
+
+    fn mock(&self) -> Option<UnixTime> {
+        Some(self.mock.load(Ordering::Relaxed)).filter(|mock| *mock != 0)
     }
 }
 
