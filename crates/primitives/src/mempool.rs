@@ -34,6 +34,9 @@ pub trait MempoolRead {
     /// Everything, parents before children, best feerate first where that is free.
     fn all(&self) -> Vec<PoolTx>;
 
+    /// The sequence the next entry will get: everything in the mempool now is below it.
+    fn sequence(&self) -> u64;
+
     /// Least feerate accepted now, in satoshi per 1,000 vbytes (`feefilter`, BIP133).
     fn min_fee_per_kvb(&self) -> u64;
 }

@@ -1,1 +1,19 @@
-//! Pure protocol machines: handshake, header sync, block and transaction download.
+//! What a node says to its peers, when, and what it makes of what they say: one pure machine for
+//! all peers, the counterpart of Bitcoin Core's `net_processing.cpp`.
+//!
+//! [`Sync::handle`] takes the time and an [`Event`] and returns [`Action`]s to be carried out in
+//! order. The machine reads no clock and no system randomness, so a run is repeated by its seed
+//! and its events. Log lines and the choice of whom to punish are Core's, since clients and
+//! tests compare them.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod event;
+pub mod limits;
+mod machine;
+
+pub use event::{
+    Action, BlockOutcome, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats, Permissions,
+    TxAccepted,
+};
+pub use machine::{Config, FetchBlockError, Sync};
