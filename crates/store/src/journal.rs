@@ -28,6 +28,8 @@ pub struct Journal {
     end: u64,
     /// Everything before this byte is synced.
     synced: u64,
+    /// Where the file ended after the last sync and its witness.
+    witnessed: u64,
     stopped: bool,
 }
 
@@ -76,8 +78,16 @@ impl Journal {
             file.set_size(end).map_err(StoreError::io("truncate", path))?;
         }
         file.sync().map_err(StoreError::io("sync", path))?;
-        let journal =
-            Self { disk, path: path.to_owned(), file, generation, end, synced: end, stopped: false };
+        let journal = Self {
+            disk,
+            path: path.to_owned(),
+            file,
+            generation,
+            end,
+            synced: end,
+            witnessed: end,
+            stopped: false,
+        };
         Ok(JournalOpened { journal, records, cut_bytes })
     }
 
@@ -85,7 +95,16 @@ impl Journal {
         write_atomic(disk.as_ref(), path, &file_header(generation))?;
         let file = disk.open(path, OpenMode::Write).map_err(StoreError::io("open", path))?;
         let end = FILE_HEADER_BYTES;
-        Ok(Self { disk, path: path.to_owned(), file, generation, end, synced: end, stopped: false })
+        Ok(Self {
+            disk,
+            path: path.to_owned(),
+            file,
+            generation,
+            end,
+            synced: end,
+            witnessed: end,
+            stopped: false,
+        })
     }
 
     /// Adds records, in one write.
@@ -140,17 +159,17 @@ impl Journal {
         if self.stopped {
             return Err(StoreError::Stopped { path: self.path.clone() });
         }
-        if self.synced == self.end {
+        if self.witnessed == self.end {
             return Ok(());
         }
         let result = self.file.sync();
         self.note(result, "sync")?;
         self.synced = self.end;
-        // An empty record witnesses the sync, in case no other one follows.
+        // An empty record, not synced itself, witnesses the sync in case no other one follows.
         let mut witness = Vec::new();
         self.encode(&mut witness, 0, &[]);
         self.write(&witness)?;
-        self.synced = self.end;
+        self.witnessed = self.end;
         Ok(())
     }
 
