@@ -1,0 +1,231 @@
+//! The one seam to libbitcoinkernel's script engine.
+//!
+//! The kernel aborts the process on an input index out of range, an unknown flag or a wrong
+//! number of spent outputs, so all three are checked here first. Anything but its verdict is an
+//! error of ours and never taken for "invalid".
+
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{Block, Transaction, TxOut, Wtxid};
+use bitcoin_hashes::sha256d;
+use bitcoinkernel::core::ScriptVerifyError;
+use bitcoinkernel::{KernelError, PrecomputedTransactionData, ScriptPubkey};
+use ironpeer_primitives::BlockUndo;
+
+use crate::{ScriptCache, ScriptFlags};
+
+/// The kernel gave no verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeamError {
+    /// Not one spent output for each input.
+    #[error("{spent} spent outputs for {inputs} inputs")]
+    SpentOutputs {
+        /// Spent outputs given.
+        spent: usize,
+        /// Inputs of the transaction.
+        inputs: usize,
+    },
+    /// Rules that cannot be in force together: witness rules need P2SH's.
+    #[error("script flags {0:#x} cannot be combined")]
+    Flags(u32),
+    /// The check names a transaction its block does not have.
+    #[error("no such transaction in the block")]
+    NoTransaction,
+    /// The kernel answered something else.
+    #[error("libbitcoinkernel: {0}")]
+    Kernel(String),
+}
+
+/// Why a transaction's scripts cannot be called good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptFailure {
+    /// The kernel refuses this input.
+    #[error("script of input {input} failed")]
+    Invalid {
+        /// Its index.
+        input: usize,
+    },
+    /// There is no verdict; says nothing about the transaction.
+    #[error("script of input {input} could not be checked: {error}")]
+    NoVerdict {
+        /// Index of the input at hand.
+        input: usize,
+        /// What went wrong.
+        error: SeamError,
+    },
+}
+
+impl ScriptFailure {
+    /// Index of the input at hand.
+    #[must_use]
+    pub const fn input(&self) -> usize {
+        match self {
+            Self::Invalid { input } | Self::NoVerdict { input, .. } => *input,
+        }
+    }
+}
+
+/// A transaction with the outputs it spends. Nothing is copied for a block's transactions: the
+/// block and its undo record are shared.
+#[derive(Clone, Debug)]
+enum Subject {
+    InBlock { block: Arc<Block>, undo: Arc<BlockUndo>, index: usize },
+    Alone { tx: Arc<Transaction>, spent: Arc<[TxOut]> },
+}
+
+/// The script checks of one transaction. Owns what it needs, so it can wait for any thread.
+#[derive(Clone, Debug)]
+pub struct TxScriptCheck {
+    subject: Subject,
+    flags: ScriptFlags,
+}
+
+impl TxScriptCheck {
+    /// Checks of a transaction by itself. `spent` is what each input spends, in input order,
+    /// read from the coins or the mempool under that input's outpoint: a verdict may be cached.
+    #[must_use]
+    pub fn new(tx: Arc<Transaction>, spent: impl Into<Arc<[TxOut]>>, flags: ScriptFlags) -> Self {
+        Self { subject: Subject::Alone { tx, spent: spent.into() }, flags }
+    }
+
+    /// Checks of transaction number `index` of a block, counting the coinbase.
+    pub(crate) fn in_block(
+        block: Arc<Block>,
+        undo: Arc<BlockUndo>,
+        index: usize,
+        flags: ScriptFlags,
+    ) -> Self {
+        Self { subject: Subject::InBlock { block, undo, index }, flags }
+    }
+
+    /// The transaction; `None` if the block given has none of that number.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        match &self.subject {
+            Subject::InBlock { block, index, .. } => block.txdata.get(*index),
+            Subject::Alone { tx, .. } => Some(tx),
+        }
+    }
+
+    /// What its inputs spend, in input order.
+    #[must_use]
+    pub fn spent_outputs(&self) -> Vec<&TxOut> {
+        match &self.subject {
+            Subject::InBlock { undo, index, .. } => index
+                .checked_sub(1)
+                .and_then(|index| undo.txs.get(index))
+                .map(|coins| coins.iter().map(|coin| &coin.output).collect())
+                .unwrap_or_default(),
+            Subject::Alone { spent, .. } => spent.iter().collect(),
+        }
+    }
+
+    /// The rules it is checked under.
+    #[must_use]
+    pub const fn flags(&self) -> ScriptFlags {
+        self.flags
+    }
+
+    /// Runs every input's scripts, unless `cache` knows that they pass. Nothing is remembered:
+    /// a block's transactions hardly come again.
+    ///
+    /// # Errors
+    /// The first input that does not pass.
+    pub fn verify(&self, cache: &ScriptCache) -> Result<(), ScriptFailure> {
+        self.run(cache, false)
+    }
+
+    /// As [`Self::verify`], and remembers a pass in `cache`: for admission to the mempool.
+    ///
+    /// # Errors
+    /// The first input that does not pass.
+    pub fn verify_and_remember(&self, cache: &ScriptCache) -> Result<(), ScriptFailure> {
+        self.run(cache, true)
+    }
+
+    fn run(&self, cache: &ScriptCache, remember: bool) -> Result<(), ScriptFailure> {
+        let no_verdict = |error| ScriptFailure::NoVerdict { input: 0, error };
+        let tx = self.transaction().ok_or_else(|| no_verdict(SeamError::NoTransaction))?;
+        let bytes = serialize(tx);
+        let wtxid = Wtxid::from_byte_array(sha256d::Hash::hash(&bytes).to_byte_array());
+        if cache.contains(&wtxid, self.flags) {
+            return Ok(());
+        }
+        verify_inputs(&bytes, tx.input.len(), &self.spent_outputs(), self.flags)?;
+        if remember {
+            cache.insert(&wtxid, self.flags);
+        }
+        Ok(())
+    }
+}
+
+/// Runs the scripts of all inputs of the transaction in `bytes`.
+pub(crate) fn verify_inputs(
+    bytes: &[u8],
+    inputs: usize,
+    spent: &[&TxOut],
+    flags: ScriptFlags,
+) -> Result<(), ScriptFailure> {
+    let no_verdict = |input, error| ScriptFailure::NoVerdict { input, error };
+    if spent.len() != inputs {
+        return Err(no_verdict(0, SeamError::SpentOutputs { spent: spent.len(), inputs }));
+    }
+    if flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH) {
+        return Err(no_verdict(0, SeamError::Flags(flags.bits())));
+    }
+    let kernel = |error: KernelError| no_verdict(0, SeamError::Kernel(error.to_string()));
+    let tx = bitcoinkernel::Transaction::new(bytes).map_err(kernel)?;
+    let mut scripts = Vec::with_capacity(inputs);
+    let mut outputs = Vec::with_capacity(inputs);
+    for output in spent {
+        let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(kernel)?;
+        outputs.push(bitcoinkernel::TxOut::new(&script, output.value.to_sat().cast_signed()));
+        scripts.push(script);
+    }
+    let data = PrecomputedTransactionData::new(&tx, &outputs).map_err(kernel)?;
+    for (input, (script, output)) in scripts.iter().zip(spent).enumerate() {
+        let amount = output.value.to_sat().cast_signed();
+        match bitcoinkernel::verify(script, Some(amount), &tx, input, Some(flags.bits()), &data) {
+            Ok(()) => {}
+            Err(KernelError::ScriptVerify(ScriptVerifyError::Invalid)) => {
+                return Err(ScriptFailure::Invalid { input });
+            }
+            Err(error) => return Err(no_verdict(input, SeamError::Kernel(error.to_string()))),
+        }
+    }
+    Ok(())
+}
+
+/// Runs the script checks of a block, in one thread or many.
+pub trait Checker: Send + Sync {
+    /// Checks all, and answers only when none is running any more.
+    ///
+    /// # Errors
+    /// One that failed, with its place in `checks`.
+    fn check(&self, checks: Vec<TxScriptCheck>) -> Result<(), (usize, ScriptFailure)>;
+}
+
+/// Runs the checks one after the other on the caller's thread.
+#[derive(Debug)]
+pub struct InlineChecker {
+    cache: Arc<ScriptCache>,
+}
+
+impl InlineChecker {
+    /// A checker that consults `cache`.
+    #[must_use]
+    pub fn new(cache: Arc<ScriptCache>) -> Self {
+        Self { cache }
+    }
+}
+
+impl Checker for InlineChecker {
+    fn check(&self, checks: Vec<TxScriptCheck>) -> Result<(), (usize, ScriptFailure)> {
+        checks
+            .iter()
+            .enumerate()
+            .try_for_each(|(place, check)| check.verify(&self.cache).map_err(|failure| (place, failure)))
+    }
+}
