@@ -1,1 +1,23 @@
-//! JSON-RPC, health and web doors; wire types only here.
+//! The doors of the node: JSON-RPC in Bitcoin Core's dialect and the health server. Wire types
+//! live only here; other rooms are reached by their handles and views alone.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![allow(dead_code)] // until the method groups land
+
+mod auth;
+mod call;
+mod context;
+mod dialect;
+mod error;
+pub mod json;
+pub mod limits;
+mod methods;
+mod server;
+mod table;
+
+pub use auth::{BadRpcAuth, Credentials, Subnet};
+pub use context::{ApiContext, Facts, LogControl};
+pub use dialect::Door;
+pub use error::{RpcError, RpcResult, code};
+pub use server::{RpcServer, ServerConfig};
+pub use table::{CliConversion, CliFormat, cli_conversions};

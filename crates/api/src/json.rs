@@ -1,0 +1,204 @@
+//! JSON as Core reads and writes it: exact numbers, bounded depth, its names of types.
+
+use bitcoin::{Amount, SignedAmount};
+use serde::de::Deserialize;
+use serde_json::{Map, Number, Value};
+
+use crate::limits::JSON_DEPTH;
+
+/// A null to point at where a value is absent.
+pub static NULL: Value = Value::Null;
+
+/// Reads one JSON text, or `None` if it is none or nests deeper than [`JSON_DEPTH`].
+#[must_use]
+pub fn parse(text: &[u8]) -> Option<Value> {
+    if depth(text) > JSON_DEPTH {
+        return None;
+    }
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    reader.disable_recursion_limit();
+    let value = Value::deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(value)
+}
+
+/// Deepest nesting of a JSON text, counted without recursion before it is read with it.
+fn depth(text: &[u8]) -> usize {
+    let (mut now, mut most, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for &byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                now += 1;
+                most = most.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+/// Core's name of a value's type, as its type errors print it.
+#[must_use]
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+    }
+}
+
+/// A number that keeps the digits it is given.
+fn number(digits: &str) -> Value {
+    digits.parse::<Number>().map_or(Value::Null, Value::Number)
+}
+
+/// Satoshi as bitcoin with eight decimals (Core's `ValueFromAmount`), from integers only.
+#[must_use]
+pub fn sats(sats: i64) -> Value {
+    let sign = if sats < 0 { "-" } else { "" };
+    let whole = sats.unsigned_abs();
+    number(&format!("{sign}{}.{:08}", whole / 100_000_000, whole % 100_000_000))
+}
+
+/// [`sats`] of an amount.
+#[must_use]
+pub fn amount(amount: Amount) -> Value {
+    sats(i64::try_from(amount.to_sat()).unwrap_or(i64::MAX))
+}
+
+/// [`sats`] of an amount that may be negative.
+#[must_use]
+pub fn signed_amount(amount: SignedAmount) -> Value {
+    sats(amount.to_sat())
+}
+
+/// A real number as Core prints it: 16 significant digits, C's `%.16g`.
+#[must_use]
+pub fn real(n: f64) -> Value {
+    number(&format_real(n))
+}
+
+/// The text of [`real`].
+#[must_use]
+pub fn format_real(n: f64) -> String {
+    if n == 0.0 || !n.is_finite() {
+        return "0".into();
+    }
+    let scientific = format!("{n:.15e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let places = usize::try_from(15 - exponent).unwrap_or(0);
+        let fixed = format!("{n:.places$}");
+        if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').to_owned() } else { fixed }
+    } else {
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+    }
+}
+
+/// A value over several lines, four spaces a level, as Core's type errors and command line print.
+#[must_use]
+pub fn pretty(value: &Value, indent: usize) -> String {
+    let mut out = String::new();
+    write_pretty(&mut out, value, indent, 1);
+    out
+}
+
+fn write_pretty(out: &mut String, value: &Value, indent: usize, level: usize) {
+    let pad = " ".repeat(indent * level);
+    let close = " ".repeat(indent * (level - 1));
+    match value {
+        Value::Array(items) => {
+            out.push_str("[\n");
+            for (i, item) in items.iter().enumerate() {
+                out.push_str(&pad);
+                write_pretty(out, item, indent, level + 1);
+                out.push_str(if i + 1 < items.len() { ",\n" } else { "\n" });
+            }
+            out.push_str(&close);
+            out.push(']');
+        }
+        Value::Object(members) => {
+            out.push_str("{\n");
+            for (i, (key, member)) in members.iter().enumerate() {
+                out.push_str(&pad);
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push_str(": ");
+                write_pretty(out, member, indent, level + 1);
+                out.push_str(if i + 1 < members.len() { ",\n" } else { "\n" });
+            }
+            out.push_str(&close);
+            out.push('}');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
+/// A value as UniValue's `getValStr`: the bare text of a string or number, else empty.
+#[must_use]
+pub fn bare_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) => n.to_string(),
+        Value::Bool(true) => "1".into(),
+        _ => String::new(),
+    }
+}
+
+/// An object built member by member, in the order Core prints.
+#[derive(Debug, Default)]
+pub struct Object(Map<String, Value>);
+
+impl Object {
+    /// An empty object.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a member at the end.
+    pub fn push(&mut self, key: impl Into<String>, value: impl Into<Value>) -> &mut Self {
+        self.0.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds a member if there is a value.
+    pub fn push_some(&mut self, key: &str, value: Option<impl Into<Value>>) -> &mut Self {
+        if let Some(value) = value {
+            self.push(key, value);
+        }
+        self
+    }
+
+    /// Adds all members of another object.
+    pub fn extend(&mut self, other: Object) -> &mut Self {
+        self.0.extend(other.0);
+        self
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Self::Object(object.0)
+    }
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;
