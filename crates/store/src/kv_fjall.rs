@@ -1,4 +1,5 @@
 use std::ops::Bound;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
@@ -96,6 +97,13 @@ impl FjallKv {
     /// # Errors
     /// If another store has the folder open, or it cannot be read.
     pub fn open(dir: &Path, spaces: &[SpaceConfig], config: &FjallConfig) -> Result<Self, StoreError> {
+        // The database asserts on some damaged bytes in its log where an error is due. Nothing of
+        // it is left behind by the unwinding, so the assertion can be given back as one.
+        std::panic::catch_unwind(AssertUnwindSafe(|| Self::open_trusting(dir, spaces, config)))
+            .unwrap_or_else(|_| Err(StoreError::damaged(dir, 0, "the key-value store cannot be replayed")))
+    }
+
+    fn open_trusting(dir: &Path, spaces: &[SpaceConfig], config: &FjallConfig) -> Result<Self, StoreError> {
         let database = Database::builder(dir)
             .cache_size(config.cache_bytes)
             .worker_threads(config.workers.max(1))
