@@ -1,1 +1,20 @@
-//! Transaction policy, packages, replacement and eviction.
+//! Transaction policy, replacement and eviction.
+//!
+//! `MempoolCore` is the mempool itself: synchronous, told the time and the chain's coins, giving
+//! back what changed. [`MempoolHandle`] is the thin shell around it: it runs script checks on the
+//! CPU pool with no lock held, follows the chain, and publishes a [`NodeView`] in which chain and
+//! mempool are of one tip.
+
+mod config;
+mod feerate;
+mod handle;
+pub mod limits;
+mod types;
+
+pub use config::Config;
+pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
+pub use handle::{MempoolHandle, Parts, TxChecker};
+pub use types::{
+    Accepted, ChainSource, Chunk, ChunkTx, ClusterInfo, EntryInfo, LoadOptions, LoadStats, MempoolEvent,
+    MempoolInfo, NodeView, Prioritised, RemovalReason, SubmitTx,
+};
