@@ -1,7 +1,10 @@
 //! The door: flags, files, logs, build order, shutdown order; the binaries.
 
 pub mod args;
+pub mod cli;
+pub mod config;
 pub mod datadir;
+pub mod init;
 pub mod log;
 
 /// The name clients compare in messages about this kind of program: lock errors, the notice in
@@ -9,3 +12,9 @@ pub mod log;
 pub const CLIENT_NAME: &str = "Bitcoin Core";
 /// Version the node answers as: the release whose RPC results it gives (`getnetworkinfo`).
 pub const CLIENT_VERSION: i32 = 310_000;
+
+/// The version as text, as in `-version` and the first line of the log.
+#[must_use]
+pub fn full_version() -> String {
+    format!("v31.0.0 (Ironpeer {})", env!("CARGO_PKG_VERSION"))
+}

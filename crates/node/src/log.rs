@@ -201,6 +201,12 @@ impl Log {
         list
     }
 
+    /// Names `-debug` and `-loglevel` take.
+    #[must_use]
+    pub fn category_names(&self) -> Vec<&'static str> {
+        self.categories().into_iter().map(|(name, _)| name).collect()
+    }
+
     fn format(&self, line: &LogLine) -> String {
         let mut out = String::with_capacity(line.text.len() + 64);
         if self.config.timestamps {

@@ -156,6 +156,11 @@ impl Args {
         &self.config_path
     }
 
+    /// Keeps a line for the log.
+    pub fn note(&mut self, line: LogLine) {
+        self.notes.push(line);
+    }
+
     /// Lines for the log that arose before it was open.
     #[must_use]
     pub fn take_notes(&mut self) -> Vec<LogLine> {
@@ -169,6 +174,11 @@ impl Args {
         }
         self.forced.insert(name.to_owned(), Value::String(value.to_owned()));
         true
+    }
+
+    /// Sets an option whatever the user has set.
+    pub fn force_set(&mut self, name: &str, value: &str) {
+        self.forced.insert(name.to_owned(), Value::String(value.to_owned()));
     }
 
     /// Whether any source sets it.

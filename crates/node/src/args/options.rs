@@ -669,7 +669,7 @@ pub const CLI: &[Opt] = &[
     opt("generate", "", CliCommands, 0, Inert, "Mine to a new wallet address (needs a wallet)"),
     opt("addrinfo", "", CliCommands, 0, Acts, "Count the known addresses by network"),
     opt("getinfo", "", CliCommands, 0, Acts, "Show the node's state in short"),
-    opt("netinfo", "", CliCommands, 0, Acts, "Show the peer connections"),
+    opt("netinfo", "", CliCommands, 0, Inert, "Show the peer connections"),
     opt(
         "color",
         "=<when>",
@@ -679,6 +679,7 @@ pub const CLI: &[Opt] = &[
         "Colour -getinfo: always, auto or never (default: auto)",
     ),
     opt("named", "", Options, 0, Acts, "Pass arguments by name: name=value (default: 0)"),
+    opt("rpcid", "=<id>", Options, NO_NEGATION | NO_ELISION, Acts, "Id sent with the request (default: 1)"),
     opt("ipcconnect", "=<address>", Options, 0, Refused, "Connect over a Unix socket"),
     opt(
         "rpcclienttimeout",
