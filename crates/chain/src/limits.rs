@@ -1,0 +1,93 @@
+//! Every limit of this room, with its unit, and what breaks when it is moved.
+
+use std::time::Duration;
+
+/// Bytes of the coin cache unless told otherwise (Core's `-dbcache` default, 450 MiB on small
+/// machines). Larger: memory. Smaller: more database reads and flushes in initial sync.
+pub const DEFAULT_CACHE_BYTES: usize = 450 << 20;
+
+/// Bytes of one coins batch (`-dbbatchsize`). Larger: memory during a flush. Smaller: slower
+/// flushes.
+pub const DEFAULT_BATCH_BYTES: usize = 32 << 20;
+
+/// Bytes of blocks and other commands waiting for the writer. Larger: memory under a flood of
+/// blocks. Smaller: the writer starves in initial sync.
+pub const COMMAND_QUEUE_BYTES: usize = 64 << 20;
+
+/// Bytes each command is charged at least, so that small ones are bounded in number too.
+pub const COMMAND_MIN_BYTES: usize = 64 << 10;
+
+/// Bytes of blocks and spent coins kept for followers. Larger: memory. Smaller: a slow follower
+/// falls out sooner and must read blocks from disk.
+pub const EVENT_RING_BYTES: usize = 64 << 20;
+
+/// Blocks the writer takes from its queue before it activates the best chain. Larger: the first
+/// of them waits longer for its answer. Smaller: less overlap between script checks of one block
+/// and the application of the next.
+pub const SUBMIT_BATCH: usize = 16;
+
+/// Blocks applied ahead of the oldest one whose scripts are still being checked. Larger: memory
+/// for blocks that may yet be refused. Smaller: idle script threads.
+pub const PIPELINE_BLOCKS: usize = 8;
+
+/// Blocks read from disk ahead of the one being applied. Larger: memory. Smaller: the writer
+/// waits for the disk.
+pub const READ_AHEAD_BLOCKS: usize = 8;
+
+/// Bytes of blocks that a reorganisation may hold before it commits what it has. Larger: memory
+/// in a very deep reorganisation. Smaller: a branch that proves invalid late has already been
+/// followed by readers and must be left again.
+pub const REORG_HOLD_BYTES: usize = 64 << 20;
+
+/// Blocks of an import handed to the writer at once. Larger: memory. Smaller: less overlap.
+pub const IMPORT_BATCH_BLOCKS: usize = 64;
+
+/// Bytes of an import handed to the writer at once.
+pub const IMPORT_BATCH_BYTES: usize = 16 << 20;
+
+/// Bytes of journal after which rows go to the index and the journal starts anew. Larger: slower
+/// start after a crash. Smaller: more index writes.
+pub const JOURNAL_ROTATE_BYTES: u64 = 64 << 20;
+
+/// How long written blocks and journal records may stay unsynced: what a power loss can cost.
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shortest and longest time between two periodic flushes (Core's
+/// `DATABASE_WRITE_INTERVAL_MIN`/`MAX`).
+pub const FLUSH_INTERVAL: (Duration, Duration) = (Duration::from_secs(50 * 60), Duration::from_secs(70 * 60));
+
+/// Blocks ahead of the tip that are taken without having been asked for (Core's
+/// `MIN_BLOCKS_TO_KEEP`). Larger: a peer can make us store blocks we may never connect.
+pub const UNREQUESTED_AHEAD: u32 = 288;
+
+/// Age in seconds of the tip beyond which the node is in initial download (Core's
+/// `DEFAULT_MAX_TIP_AGE`).
+pub const DEFAULT_MAX_TIP_AGE: i64 = 24 * 60 * 60;
+
+/// Blocks checked at start, and how thoroughly (Core's `-checkblocks`, `-checklevel`).
+pub const DEFAULT_CHECK_BLOCKS: u32 = 6;
+/// See [`DEFAULT_CHECK_BLOCKS`].
+pub const DEFAULT_CHECK_LEVEL: u8 = 3;
+
+/// Free bytes below which nothing more is written (Core's `CheckDiskSpace`).
+pub const MIN_FREE_DISK: u64 = 50 << 20;
+
+/// Attempts to read several coins at one tip without a lock before the lock is held throughout.
+pub const COIN_READ_ATTEMPTS: usize = 3;
+
+/// Input count from which a block's missing coins are fetched from the database in parallel.
+pub const PREFETCH_MIN_INPUTS: usize = 32;
+
+/// Smallest and largest block in a block file (Core's `LoadExternalBlockFile`).
+pub const BLOCK_RECORD_BYTES: std::ops::RangeInclusive<usize> = 80..=4_000_000;
+
+/// Coins changed by applied but uncommitted blocks. Larger: memory. Smaller: the pipeline runs
+/// empty more often.
+pub const OVERLAY_COINS: usize = 200_000;
+
+/// Blocks one step towards the best chain covers at most. Larger: a longer list of ids. Smaller:
+/// the pipeline runs empty more often.
+pub const STEP_BLOCKS: usize = 1024;
+
+/// How long an idle writer sleeps before it looks at the clock for a periodic flush.
+pub const IDLE_INTERVAL: Duration = Duration::from_secs(60);
