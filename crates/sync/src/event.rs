@@ -160,6 +160,8 @@ pub enum Event {
     PackageDone {
         /// Whose package.
         peer: PeerId,
+        /// Parent, child.
+        txs: Vec<Arc<Transaction>>,
         /// Whether all of it is in the mempool now.
         accepted: bool,
         /// One entry for each transaction that got a result of its own, in package order.

@@ -8,12 +8,29 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod addr;
+mod announce;
+mod blocks;
+mod bloom;
+mod download;
 mod event;
+mod evict;
+mod handshake;
+mod headers;
 pub mod limits;
 mod machine;
+mod orphanage;
+mod peer;
+mod ping;
+mod presync;
+mod relay;
+mod request;
+mod serve;
 
 pub use event::{
     Action, BlockOutcome, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats, Permissions,
     TxAccepted,
 };
 pub use machine::{Config, FetchBlockError, Sync};
+
+pub(crate) use machine::{Cx, micros};

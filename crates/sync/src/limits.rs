@@ -147,3 +147,6 @@ pub const ROTATE_ADDR_RELAY_DEST_INTERVAL: i64 = 24 * 60 * 60;
 pub const KNOWN_ADDR_FILTER: usize = 5_000;
 /// False positives of that filter.
 pub const ADDR_FILTER_FALSE_POSITIVE: f64 = 0.001;
+/// Bytes of transactions sent in answer to one `getdata` before the send queue is looked at
+/// again. More: the queue overshoots its 1 MB by that much.
+pub const MAX_GETDATA_REPLY_BYTES: usize = 1_000_000;

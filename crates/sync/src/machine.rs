@@ -1,15 +1,32 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::p2p::ServiceFlags;
-use ironpeer_primitives::{ChainRead, HeaderInfo, LogCategory, MempoolRead, PeerId};
-use ironpeer_wire::PeerAddress;
+use bitcoin::{Block, BlockHash, Txid, Wtxid};
+use ironpeer_consensus::{BuriedDeployment, Params};
+use ironpeer_primitives::{
+    ChainRead, HeaderInfo, Height, LogCategory, LogLine, MempoolRead, PeerId, UnixTime,
+};
+use ironpeer_wire::{Inventory, Message, PeerAddress};
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha12Rng;
 
-use crate::event::{Action, Event, Now, OrphanInfo, PeerStats};
-use crate::limits::DEFAULT_PEER_TIMEOUT;
+use crate::download::TxDownload;
+use crate::event::{Action, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats};
+use crate::limits::{BLOCK_STALLING_TIMEOUT_DEFAULT, DEFAULT_PEER_TIMEOUT, EXTRA_PEER_CHECK_INTERVAL};
+use crate::peer::{KnownBlock, Micros, Peer};
+
+/// A period in microseconds.
+pub const fn micros(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
+}
 
 /// How the node is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The network's rules.
+    pub params: Arc<Params>,
     /// Services we offer.
     pub services: ServiceFlags,
     /// What we call ourselves, such as `/Ironpeer:0.1.0/`.
@@ -34,13 +51,13 @@ pub struct Config {
 
 impl Config {
     /// Core's defaults on a network.
-    #[allow(clippy::new_without_default)]
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(params: Arc<Params>) -> Self {
         let mut services = ServiceFlags::NETWORK;
         services.add(ServiceFlags::WITNESS);
         services.add(ServiceFlags::NETWORK_LIMITED);
         Self {
+            params,
             services,
             user_agent: "/Ironpeer:0.1.0/".to_owned(),
             listen: true,
@@ -51,6 +68,79 @@ impl Config {
             max_full_outbound: 8,
             max_block_relay_only: 2,
             log_ips: false,
+        }
+    }
+}
+
+/// One call's surroundings: the time, what can be read, and what is to be done.
+pub struct Cx<'a> {
+    pub now: Micros,
+    pub chain: &'a dyn ChainRead,
+    pub pool: &'a dyn MempoolRead,
+    pub actions: Vec<Action>,
+    debug: Debug,
+}
+
+impl Cx<'_> {
+    /// Seconds since the Unix epoch.
+    pub fn unix(&self) -> UnixTime {
+        self.now.div_euclid(1_000_000)
+    }
+
+    pub fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Adds a debug line, built only if its category is on.
+    pub fn debug(&mut self, category: LogCategory, text: impl FnOnce() -> String) {
+        if self.debug.enabled(category) {
+            self.actions.push(Action::Log(LogLine::debug(category, text())));
+        }
+    }
+
+    pub fn info(&mut self, text: String) {
+        self.actions.push(Action::Log(LogLine::info(text)));
+    }
+
+    pub fn warning(&mut self, text: String) {
+        self.actions.push(Action::Log(LogLine::warning(text)));
+    }
+
+    pub fn error(&mut self, text: String) {
+        self.actions.push(Action::Log(LogLine::error(text)));
+    }
+}
+
+/// Which categories of debug lines are written at all.
+#[derive(Clone, Copy, Debug)]
+struct Debug {
+    net: bool,
+    mempool: bool,
+    mempool_rej: bool,
+    tx_packages: bool,
+    cmpct_block: bool,
+    validation: bool,
+}
+
+impl Debug {
+    const ALL: Self = Self {
+        net: true,
+        mempool: true,
+        mempool_rej: true,
+        tx_packages: true,
+        cmpct_block: true,
+        validation: true,
+    };
+
+    const fn enabled(self, category: LogCategory) -> bool {
+        match category {
+            LogCategory::Net => self.net,
+            LogCategory::Mempool => self.mempool,
+            LogCategory::MempoolRej => self.mempool_rej,
+            LogCategory::TxPackages => self.tx_packages,
+            LogCategory::CmpctBlock => self.cmpct_block,
+            LogCategory::Validation => self.validation,
+            _ => true,
         }
     }
 }
@@ -72,66 +162,559 @@ pub enum FetchBlockError {
     NotConnected,
 }
 
-/// The machine. See the crate's documentation.
+/// The newest block of the active chain, kept at hand: it is what most peers ask for.
 #[derive(Debug)]
-#[allow(dead_code)]
-pub struct Sync {
-    config: Config,
-    seed: [u8; 32],
+pub struct RecentBlock {
+    pub hash: BlockHash,
+    pub block: Arc<Block>,
+    /// Its transactions, by both hashes.
+    pub positions: BTreeMap<[u8; 32], usize>,
 }
 
-#[allow(clippy::unimplemented, clippy::unused_self, missing_docs, clippy::missing_errors_doc)]
+/// The machine. See the crate's documentation.
+#[derive(Debug)]
+pub struct Sync {
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    debug: Debug,
+    /// Blocks are being imported or reindexed: peers' blocks and headers are not looked at.
+    pub(crate) importing: bool,
+    pub(crate) network_active: bool,
+    /// Our own address, as it should be told to peers.
+    pub(crate) local_address: Option<PeerAddress>,
+    pub(crate) tip_height: Height,
+    pub(crate) tip_time: UnixTime,
+    /// When the tip last changed, Unix seconds; 0 for not since start.
+    pub(crate) last_tip_update: UnixTime,
+
+    /// Whom a block is being fetched from.
+    pub(crate) in_flight: BTreeMap<BlockHash, PeerId>,
+    /// Blocks given to the chain and not answered yet: neither here nor missing.
+    pub(crate) submitted: BTreeMap<BlockHash, PeerId>,
+    /// Who sent a block that is stored but not connected yet.
+    pub(crate) block_sources: BTreeMap<BlockHash, PeerId>,
+    /// Peers header download was begun with.
+    pub(crate) syncing_peers: usize,
+    /// Peers blocks are downloaded from first.
+    pub(crate) preferred_peers: usize,
+    pub(crate) stalling_timeout: Duration,
+    pub(crate) last_inv_headers_sync: Option<BlockHash>,
+    pub(crate) recent_block: Option<RecentBlock>,
+    pub(crate) try_extra_outbound: bool,
+    pub(crate) initial_sync_finished: bool,
+    pub(crate) stale_tip_check: UnixTime,
+    next_eviction_check: Micros,
+
+    pub(crate) tx: TxDownload,
+    /// When inbound peers of a network group get their next announcement.
+    pub(crate) inbound_inv_times: BTreeMap<u64, Micros>,
+    pub(crate) addr_relay_key: (u64, u64),
+}
+
 impl Sync {
     /// A machine without peers. All its randomness comes from `seed`.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
-        Self { config, seed }
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        Self {
+            tx: TxDownload::new(&mut rng),
+            addr_relay_key: (rng.next_u64(), rng.next_u64()),
+            config,
+            rng,
+            peers: BTreeMap::new(),
+            debug: Debug::ALL,
+            importing: false,
+            network_active: true,
+            local_address: None,
+            tip_height: Height::GENESIS,
+            tip_time: 0,
+            last_tip_update: 0,
+            in_flight: BTreeMap::new(),
+            submitted: BTreeMap::new(),
+            block_sources: BTreeMap::new(),
+            syncing_peers: 0,
+            preferred_peers: 0,
+            stalling_timeout: BLOCK_STALLING_TIMEOUT_DEFAULT,
+            last_inv_headers_sync: None,
+            recent_block: None,
+            try_extra_outbound: false,
+            initial_sync_finished: false,
+            stale_tip_check: 0,
+            next_eviction_check: 0,
+            inbound_inv_times: BTreeMap::new(),
+        }
     }
 
     /// Tells which debug lines are worth building; all are at first.
     pub fn set_debug(&mut self, enabled: impl Fn(LogCategory) -> bool) {
-        let _ = enabled(LogCategory::Net);
+        self.debug = Debug {
+            net: enabled(LogCategory::Net),
+            mempool: enabled(LogCategory::Mempool),
+            mempool_rej: enabled(LogCategory::MempoolRej),
+            tx_packages: enabled(LogCategory::TxPackages),
+            cmpct_block: enabled(LogCategory::CmpctBlock),
+            validation: enabled(LogCategory::Validation),
+        };
     }
 
     /// Whether blocks are being imported or reindexed (Core's `LoadingBlocks`).
-    pub fn set_importing(&mut self, _importing: bool) {}
+    pub const fn set_importing(&mut self, importing: bool) {
+        self.importing = importing;
+    }
 
     /// Whether the network is switched on (`setnetworkactive`).
-    pub fn set_network_active(&mut self, _active: bool) {}
+    pub const fn set_network_active(&mut self, active: bool) {
+        self.network_active = active;
+    }
 
     /// Our own address, to be told to peers; `None` if we know none.
-    pub fn set_local_address(&mut self, _address: Option<PeerAddress>) {}
+    pub const fn set_local_address(&mut self, address: Option<PeerAddress>) {
+        self.local_address = address;
+    }
 
     /// Takes an event in and says what is to be done about it, in order.
     pub fn handle(
         &mut self,
-        _now: Now,
-        _event: Event,
-        _chain: &dyn ChainRead,
-        _pool: &dyn MempoolRead,
+        now: Now,
+        event: Event,
+        chain: &dyn ChainRead,
+        pool: &dyn MempoolRead,
     ) -> Vec<Action> {
-        unimplemented!()
+        let mut cx = Cx { now: now.unix_micros, chain, pool, actions: Vec::new(), debug: self.debug };
+        let tip = chain.tip();
+        self.tip_height = tip.height;
+        self.tip_time = UnixTime::from(tip.header.time);
+        self.dispatch(&mut cx, event);
+        cx.actions
+    }
+
+    fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event) {
+        let peer = match event {
+            Event::Connected { peer, connection } => {
+                self.on_connected(cx, peer, connection);
+                peer
+            }
+            Event::Disconnected { peer } => {
+                self.on_disconnected(cx, peer);
+                return;
+            }
+            Event::Message { peer, message } => {
+                if !self.is_open(peer) {
+                    return;
+                }
+                self.on_message(cx, peer, message);
+                peer
+            }
+            Event::HeadersDone { peer, result } => {
+                self.on_headers_done(cx, peer, result);
+                peer
+            }
+            Event::BlockDone { peer, hash, outcome } => {
+                self.on_block_done(cx, peer, hash, outcome);
+                peer
+            }
+            Event::BlockInvalid { hash, reject } => {
+                let Some(source) = self.block_sources.remove(&hash) else { return };
+                self.maybe_punish_for_block(cx, source, &reject, "");
+                source
+            }
+            Event::TxDone { peer, tx, result } => {
+                self.on_tx_done(cx, peer, &tx, result);
+                peer
+            }
+            Event::PackageDone { peer, txs, accepted, results } => {
+                self.on_package_done(cx, peer, &txs, accepted, results);
+                peer
+            }
+            Event::TipChanged { change } => {
+                self.on_tip_changed(cx, &change);
+                self.send_all(cx);
+                return;
+            }
+            Event::TxAdded { txid, wtxid } => {
+                self.announce_tx(txid, wtxid);
+                return;
+            }
+            Event::SendQueue { peer, paused } => {
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.paused = paused;
+                }
+                peer
+            }
+            Event::Continue { peer } => peer,
+            Event::Addrs { peer, addrs } => {
+                self.on_addrs_drawn(peer, addrs);
+                peer
+            }
+            Event::BlockLoaded { peer, hash, block } => {
+                self.on_block_loaded(cx, peer, hash, block);
+                peer
+            }
+            Event::PingAll => {
+                for peer in self.peers.values_mut() {
+                    peer.ping.queued = true;
+                }
+                self.send_all(cx);
+                return;
+            }
+            Event::Tick => {
+                self.tick(cx);
+                return;
+            }
+        };
+        self.work(cx, peer);
+        self.send_messages(cx, peer);
+    }
+
+    fn tick(&mut self, cx: &mut Cx<'_>) {
+        for id in self.ids() {
+            self.check_handshake_time(cx, id);
+            self.work(cx, id);
+            self.send_messages(cx, id);
+        }
+        if cx.now >= self.next_eviction_check {
+            if self.next_eviction_check != 0 {
+                self.check_stale_tip_and_evict(cx);
+            }
+            self.next_eviction_check = cx.now + micros(EXTRA_PEER_CHECK_INTERVAL);
+        }
+    }
+
+    fn send_all(&mut self, cx: &mut Cx<'_>) {
+        for id in self.ids() {
+            self.send_messages(cx, id);
+        }
+    }
+
+    pub(crate) fn ids(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// Whether the connection is there and not about to be closed.
+    pub(crate) fn is_open(&self, id: PeerId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| !peer.disconnecting)
+    }
+
+    fn on_connected(&mut self, cx: &mut Cx<'_>, id: PeerId, connection: Connection) {
+        let nonce = self.rng.next_u64();
+        let peer = Peer::new(id, connection, self.config.services, nonce, cx.now);
+        self.peers.insert(id, peer);
+    }
+
+    fn on_disconnected(&mut self, cx: &mut Cx<'_>, id: PeerId) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        self.syncing_peers -= usize::from(peer.sync_started);
+        self.preferred_peers -= usize::from(peer.preferred_download);
+        self.in_flight.retain(|_, owner| *owner != id);
+        self.submitted.retain(|_, owner| *owner != id);
+        self.block_sources.retain(|_, owner| *owner != id);
+        self.tx.disconnected(id);
+        self.tx.write_log(cx);
+        let keeps_up_addrman = matches!(
+            peer.connection.kind,
+            ConnectionKind::OutboundFullRelay | ConnectionKind::Manual | ConnectionKind::AddrFetch
+        );
+        if peer.connected && keeps_up_addrman {
+            cx.push(Action::MarkConnected { addr: peer.connection.addr });
+        }
+        cx.debug(LogCategory::Net, || format!("Cleared nodestate for peer={id}"));
+    }
+
+    /// Work that was left over: requests not answered yet, orphans to be tried again.
+    fn work(&mut self, cx: &mut Cx<'_>, id: PeerId) {
+        if !self.is_open(id) {
+            return;
+        }
+        self.process_getdata(cx, id);
+        self.process_orphan(cx, id);
+    }
+
+    pub(crate) fn send(&mut self, cx: &mut Cx<'_>, id: PeerId, message: Message) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.disconnecting {
+            return;
+        }
+        peer.sent_any = true;
+        cx.push(Action::Send { peer: id, message });
+    }
+
+    /// `disconnecting peer=3`, with the address under `-logips`.
+    pub(crate) fn disconnect_msg(&self, id: PeerId) -> String {
+        format!("disconnecting {}", self.log_peer(id))
+    }
+
+    /// `peer=3`, with the address under `-logips`.
+    pub(crate) fn log_peer(&self, id: PeerId) -> String {
+        match self.peers.get(&id) {
+            Some(peer) if self.config.log_ips => {
+                format!("peer={id}, peeraddr={}", peer.connection.addr)
+            }
+            _ => format!("peer={id}"),
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, cx: &mut Cx<'_>, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.disconnecting {
+            peer.disconnecting = true;
+            cx.push(Action::Disconnect { peer: id });
+        }
+    }
+
+    /// Logs why, then disconnects.
+    pub(crate) fn drop_peer(&mut self, cx: &mut Cx<'_>, id: PeerId, why: &str) {
+        let text = self.disconnect_msg(id);
+        cx.debug(LogCategory::Net, || format!("{why}, {text}"));
+        self.disconnect(cx, id);
+    }
+
+    /// Marks a peer that broke the rules; it is dealt with before anything else is sent to it.
+    pub(crate) fn misbehaving(&mut self, cx: &mut Cx<'_>, id: PeerId, message: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.misbehaved = true;
+        cx.debug(LogCategory::Net, || {
+            if message.is_empty() {
+                format!("Misbehaving: peer={id}")
+            } else {
+                format!("Misbehaving: peer={id}: {message}")
+            }
+        });
+    }
+
+    /// Acts on misbehaviour. Returns whether the connection is being closed.
+    fn maybe_discourage(&mut self, cx: &mut Cx<'_>, id: PeerId) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return true };
+        if !std::mem::take(&mut peer.misbehaved) {
+            return false;
+        }
+        if peer.connection.permissions.no_ban {
+            cx.warning(format!("Not punishing noban peer {id}!"));
+            return false;
+        }
+        if peer.connection.kind == ConnectionKind::Manual {
+            cx.warning(format!("Not punishing manually connected peer {id}!"));
+            return false;
+        }
+        if crate::addr::is_local(&peer.connection.addr.address) {
+            cx.debug(LogCategory::Net, || {
+                format!("Warning: disconnecting but not discouraging local peer {id}!")
+            });
+            self.disconnect(cx, id);
+            return true;
+        }
+        peer.disconnecting = true;
+        cx.debug(LogCategory::Net, || format!("Disconnecting and discouraging peer {id}!"));
+        cx.push(Action::Discourage { peer: id });
+        true
+    }
+
+    /// Everything that is due to one peer (Core's `SendMessages`).
+    fn send_messages(&mut self, cx: &mut Cx<'_>, id: PeerId) {
+        if !self.is_open(id) || self.maybe_discourage(cx, id) {
+            return;
+        }
+        self.open_handshake(cx, id);
+        let Some(peer) = self.peers.get(&id) else { return };
+        // What a message asked the chain or mempool comes first.
+        if !peer.connected || peer.pending_headers.is_some() {
+            return;
+        }
+        if self.check_addr_fetch_time(cx, id) {
+            return;
+        }
+        self.maybe_send_ping(cx, id);
+        if !self.is_open(id) {
+            return;
+        }
+        self.maybe_send_addr(cx, id);
+        self.maybe_send_sendheaders(cx, id);
+        self.start_headers_sync(cx, id);
+        self.announce_blocks(cx, id);
+        self.send_inventory(cx, id);
+        if self.check_download_times(cx, id) {
+            return;
+        }
+        self.consider_eviction(cx, id);
+        if !self.is_open(id) {
+            return;
+        }
+        self.request_data(cx, id);
+        self.maybe_send_feefilter(cx, id);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, id: PeerId, message: Message) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.received_any = true;
+        let Some(message) = self.on_handshake(cx, id, message) else { return };
+        match message {
+            Message::Addr(addrs) => self.on_addr(cx, id, "addr", addrs),
+            Message::AddrV2(addrs) => self.on_addr(cx, id, "addrv2", addrs),
+            Message::GetAddr => self.on_getaddr(cx, id),
+            Message::Inv(inv) => self.on_inv(cx, id, &inv),
+            Message::GetData(inv) => self.on_getdata(cx, id, inv),
+            Message::NotFound(inv) => self.on_notfound(id, &inv),
+            Message::GetBlocks(locator) => self.on_getblocks(cx, id, &locator),
+            Message::GetHeaders(locator) => self.on_getheaders(cx, id, &locator),
+            Message::GetBlockTxn(request) => self.on_getblocktxn(cx, id, request),
+            Message::Tx(tx) => self.on_tx(cx, id, &tx),
+            Message::Headers(headers) => self.on_headers(cx, id, headers),
+            Message::Block(block) => self.on_block(cx, id, block),
+            Message::CmpctBlock(block) => self.on_cmpctblock(cx, id, &block.header),
+            Message::BlockTxn(_) => cx.debug(LogCategory::Net, || {
+                format!("Peer {id} sent us block transactions for block we weren't expecting")
+            }),
+            Message::Mempool => self.on_mempool(cx, id),
+            Message::Ping(nonce) => {
+                let speaks =
+                    self.peers.get(&id).is_some_and(|p| p.common_version > crate::limits::BIP0031_VERSION);
+                if speaks {
+                    self.send(cx, id, Message::Pong(Some(nonce)));
+                }
+            }
+            Message::Pong(nonce) => {
+                let size = if nonce.is_some() { 8 } else { 0 };
+                self.on_pong(cx, id, nonce, size);
+            }
+            Message::FilterLoad(_) => self.refuse_bloom(cx, id, "filterload"),
+            Message::FilterAdd(_) => self.refuse_bloom(cx, id, "filteradd"),
+            Message::FilterClear => self.refuse_bloom(cx, id, "filterclear"),
+            Message::FeeFilter(fee) => self.on_feefilter(cx, id, fee),
+            Message::GetCFilters(range) | Message::GetCFHeaders(range) => {
+                self.refuse_block_filter(cx, id, range.filter_type);
+            }
+            Message::GetCFCheckpt { filter_type, .. } => self.refuse_block_filter(cx, id, filter_type),
+            Message::Malformed(malformed) => self.on_malformed(cx, id, &malformed),
+            Message::MerkleBlock(_)
+            | Message::CFilter(_)
+            | Message::CFHeaders(_)
+            | Message::CFCheckpt(_)
+            | Message::Unknown { .. } => {
+                cx.debug(LogCategory::Net, || {
+                    format!("Unknown message type \"{}\" from peer={id}", message.command())
+                });
+            }
+            // Taken by the handshake.
+            Message::Version(_)
+            | Message::Verack
+            | Message::WtxidRelay
+            | Message::SendAddrV2
+            | Message::SendHeaders
+            | Message::SendCmpct(_)
+            | Message::SendTxRcncl(_)
+            | Message::Feature(_) => {}
+        }
+    }
+
+    /// BIP37 filters are served to nobody yet, so they are refused as Core refuses them without
+    /// `-peerbloomfilters`.
+    fn refuse_bloom(&mut self, cx: &mut Cx<'_>, id: PeerId, name: &str) {
+        self.drop_peer(cx, id, &format!("{name} received despite not offering bloom services"));
+    }
+
+    /// Likewise BIP157 filters, without `-peerblockfilters`.
+    fn refuse_block_filter(&mut self, cx: &mut Cx<'_>, id: PeerId, filter_type: u8) {
+        self.drop_peer(cx, id, &format!("peer requested unsupported block filter type: {filter_type}"));
+    }
+
+    /// Whether a rule has force at a height.
+    pub(crate) fn segwit_active_at(&self, height: Height) -> bool {
+        self.config.params.is_active(BuriedDeployment::Segwit, height)
+    }
+
+    /// The tip is recent enough to fetch announced blocks at once (Core's `CanDirectFetch`).
+    pub(crate) fn can_direct_fetch(&self, cx: &Cx<'_>) -> bool {
+        let spacing = self.config.params.pow_target_spacing;
+        let tip = cx.chain.tip();
+        UnixTime::from(tip.header.time) * 1_000_000
+            > cx.now - spacing * 1_000_000 * i64::from(crate::limits::DIRECT_FETCH_BLOCKS)
     }
 
     /// Asks a peer for a block the user wants (`getblockfrompeer`).
+    ///
+    /// # Errors
+    /// If the peer cannot be asked.
     pub fn fetch_block(
         &mut self,
-        _now: Now,
-        _peer: PeerId,
-        _block: &HeaderInfo,
+        now: Now,
+        peer: PeerId,
+        block: &HeaderInfo,
     ) -> Result<Vec<Action>, FetchBlockError> {
-        unimplemented!()
+        if self.importing {
+            return Err(FetchBlockError::Loading);
+        }
+        let state = self.peers.get(&peer).filter(|p| !p.disconnecting).ok_or(FetchBlockError::NoPeer)?;
+        if !state.serves_witnesses() {
+            return Err(FetchBlockError::PreSegwit);
+        }
+        if !state.connected {
+            return Err(FetchBlockError::NotConnected);
+        }
+        self.forget_block_request(now.unix_micros, &block.hash, None);
+        self.block_requested(now.unix_micros, peer, block.hash, block.height);
+        let mut actions = vec![Action::Send {
+            peer,
+            message: Message::GetData(vec![Inventory::witness_block(block.hash)]),
+        }];
+        if self.debug.enabled(LogCategory::Net) {
+            let text = format!("Requesting block {} from peer={peer}", block.hash);
+            actions.push(Action::Log(LogLine::debug(LogCategory::Net, text)));
+        }
+        Ok(actions)
     }
 
     /// What `getpeerinfo` shows of a peer; `None` if there is none with this number.
     #[must_use]
-    pub fn peer_stats(&self, _now: Now, _id: PeerId) -> Option<PeerStats> {
-        unimplemented!()
+    pub fn peer_stats(&self, now: Now, id: PeerId) -> Option<PeerStats> {
+        let peer = self.peers.get(&id)?;
+        let height = |block: Option<KnownBlock>| block.map_or(-1, |block| i64::from(block.height.0));
+        let relay = peer.tx_relay.as_ref();
+        let wait = u64::try_from(now.unix_micros - peer.ping.start).ok().filter(|wait| *wait > 0);
+        Some(PeerStats {
+            services: peer.services,
+            version: peer.version,
+            subver: peer.subver.clone(),
+            relay_txs: relay.is_some_and(|relay| relay.relay_txs),
+            inv_to_send: relay.map_or(0, |relay| relay.to_send.len()),
+            last_inv_sequence: relay.map_or(0, |relay| relay.last_sequence),
+            last_transaction: peer.last_tx,
+            last_block: peer.last_block,
+            time_offset: peer.time_offset,
+            ping_time: peer.ping.last,
+            min_ping: peer.ping.min,
+            ping_wait: wait.filter(|_| peer.ping.nonce != 0).map(Duration::from_micros),
+            bip152_hb_to: false,
+            bip152_hb_from: peer.wants_hb_cmpct,
+            presynced_headers: peer.presync.as_ref().map_or(-1, |presync| presync.height()),
+            synced_headers: height(peer.best_known),
+            synced_blocks: height(peer.last_common),
+            inflight: peer.in_flight.iter().map(|(_, height)| height.0).collect(),
+            addr_relay_enabled: peer.addr.enabled(),
+            addr_processed: peer.addr.processed,
+            addr_rate_limited: peer.addr.rate_limited,
+            min_fee_filter: relay.map_or(0, |relay| relay.fee_filter),
+            handshake_done: peer.connected,
+            has_wanted_services: peer.has_wanted_services,
+            addr_local: peer.addr_local,
+        })
     }
 
     /// All orphans, for `getorphantxs`.
     #[must_use]
     pub fn orphans(&self) -> Vec<OrphanInfo> {
-        unimplemented!()
+        self.tx.orphanage.list()
+    }
+
+    /// Announces a transaction of the mempool to every peer that does not know it.
+    pub(crate) fn announce_tx(&mut self, txid: Txid, wtxid: Wtxid) {
+        use bitcoin::hashes::Hash;
+        for peer in self.peers.values_mut() {
+            let hash = if peer.wtxid_relay { wtxid.to_byte_array() } else { txid.to_byte_array() };
+            let Some(relay) = &mut peer.tx_relay else { continue };
+            // Before the handshake ends nothing is queued: its time of arrival would leak.
+            if relay.next_send.is_some() && !relay.known.contains(&hash) {
+                relay.to_send.insert(wtxid);
+            }
+        }
     }
 }
