@@ -1,6 +1,7 @@
 //! The benchmark table: ours beside another real program, both measured in this run.
 
 mod doors;
+mod hashing;
 mod measure;
 mod relay;
 mod replay;
@@ -119,8 +120,9 @@ fn table(args: &[String]) -> Result<(), Failure> {
         txs_per_block: number(args, "--txs", 500)?,
     };
     let mut rows = Vec::new();
-    let scenes: [(&str, Scene); 3] = [
+    let scenes: [(&str, Scene); 4] = [
         ("replaying the same block files with both engines", replay::rows),
+        ("hashing headers", hashing::rows),
         ("relaying blocks down a line of six nodes", relay::rows),
         ("starting, answering, admitting, stopping", doors::rows),
     ];
