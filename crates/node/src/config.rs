@@ -1,10 +1,107 @@
 //! From options to the plain settings of each room.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use bitcoin::{Network, ScriptBuf};
 use ironpeer_consensus::{BuriedDeployment, Params, RegtestOptions, VersionBitsParameters};
 use ironpeer_primitives::Height;
 
 use crate::args::{Args, ArgsError};
+use crate::log::LogConfig;
+use crate::rpc::RpcConfig;
+use crate::{USER_AGENT_NAME, datadir};
+
+/// Longest user agent sent (Core's `MAX_SUBVERSION_LENGTH`).
+const MAX_USER_AGENT: usize = 256;
+
+/// Everything a node is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The network's rules.
+    pub params: Arc<Params>,
+    /// The network's own directory and the one of its blocks; none keeps everything in memory.
+    pub dirs: Option<(PathBuf, PathBuf)>,
+    /// File for the process id, or none.
+    pub pid_file: Option<PathBuf>,
+    /// The JSON-RPC door, or none.
+    pub rpc: Option<RpcConfig>,
+    /// Whether peers' addresses are logged.
+    pub log_ips: bool,
+    /// User agent in `version` messages.
+    pub user_agent: String,
+    /// `-deprecatedrpc`.
+    pub deprecated_rpc: Vec<String>,
+}
+
+impl Config {
+    /// Reads all options.
+    ///
+    /// # Errors
+    /// The text that follows `Error: `, in Core's words.
+    pub fn from_args(args: &Args) -> Result<Self, ArgsError> {
+        let params = Arc::new(params(args)?);
+        let net = datadir::net(args);
+        let blocks = datadir::blocks(args).unwrap_or_else(|| net.join("blocks"));
+        let pid = args.path("pid").unwrap_or_else(|| PathBuf::from("bitcoind.pid"));
+        let rpc = if args.bool("server") == Some(true) {
+            Some(RpcConfig::from_args(args, params.rpc_port)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            pid_file: (!pid.as_os_str().is_empty()).then(|| net.join(pid)),
+            dirs: Some((net, blocks)),
+            rpc,
+            log_ips: args.bool("logips") == Some(true),
+            user_agent: user_agent(&args.list("uacomment"))?,
+            deprecated_rpc: args.list("deprecatedrpc"),
+            params,
+        })
+    }
+
+    /// The directories a node has for itself.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.dirs.iter().flat_map(|(net, blocks)| [net.as_path(), blocks.as_path()])
+    }
+}
+
+impl LogConfig {
+    /// Reads the log's options.
+    #[must_use]
+    pub fn from_args(args: &Args) -> Self {
+        let on = |name: &str, default: bool| args.bool(name).unwrap_or(default);
+        let file = args.path("debuglogfile").unwrap_or_else(|| PathBuf::from("debug.log"));
+        let debugging = !args.list("debug").is_empty();
+        Self {
+            file: (!args.is_negated("debuglogfile")).then(|| datadir::net(args).join(file)),
+            console: on("printtoconsole", true),
+            timestamps: on("logtimestamps", true),
+            micros: on("logtimemicros", false),
+            thread_names: on("logthreadnames", false),
+            level_always: on("loglevelalways", false),
+            rate_limit: on("logratelimit", true),
+            shrink: on("shrinkdebugfile", !debugging),
+        }
+    }
+}
+
+/// `/Ironpeer:0.1.0(comment; comment)/` (BIP14).
+fn user_agent(comments: &[String]) -> Result<String, ArgsError> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || " .,;-_?@".contains(c);
+    if let Some(comment) = comments.iter().find(|comment| !comment.chars().all(safe)) {
+        return fail(format!("User Agent comment ({comment}) contains unsafe characters."));
+    }
+    let comments = if comments.is_empty() { String::new() } else { format!("({})", comments.join("; ")) };
+    let agent = format!("/{USER_AGENT_NAME}:{}{comments}/", env!("CARGO_PKG_VERSION"));
+    if agent.len() > MAX_USER_AGENT {
+        return fail(format!(
+            "Total length of network version string ({}) exceeds maximum length ({MAX_USER_AGENT}). Reduce the number or size of uacomments.",
+            agent.len()
+        ));
+    }
+    Ok(agent)
+}
 
 fn fail<T>(text: impl Into<String>) -> Result<T, ArgsError> {
     Err(ArgsError(text.into()))
@@ -81,3 +178,7 @@ fn regtest_options(args: &Args) -> Result<RegtestOptions, ArgsError> {
     }
     Ok(options)
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! The small files of a running node: process id and login cookie. Both are taken away at stop.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand::RngCore;
+
+/// User name of the cookie (Core's `COOKIEAUTH_USER`).
+const COOKIE_USER: &str = "__cookie__";
+/// Bytes of randomness in the cookie.
+const COOKIE_BYTES: usize = 32;
+
+/// A file that is removed when dropped.
+#[derive(Debug)]
+pub struct OwnFile(PathBuf);
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Writes the process id.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_pid(path: &Path) -> std::io::Result<OwnFile> {
+    fs::write(path, format!("{}\n", std::process::id()))?;
+    Ok(OwnFile(path.to_owned()))
+}
+
+/// Who may read the cookie (`-rpccookieperms`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CookieReaders {
+    /// The node's own user.
+    #[default]
+    Owner,
+    /// Its group as well.
+    Group,
+    /// Everybody.
+    All,
+}
+
+impl CookieReaders {
+    /// By the option's value.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "owner" => Self::Owner,
+            "group" => Self::Group,
+            "all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    const fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o640,
+            Self::All => 0o644,
+        }
+    }
+}
+
+/// A fresh login: the file, the user and the password.
+#[derive(Debug)]
+pub struct Cookie {
+    /// The file.
+    pub file: OwnFile,
+    /// The user name in it.
+    pub user: &'static str,
+    /// The password in it.
+    pub password: String,
+}
+
+/// Makes a cookie. It appears whole or not at all, since clients poll for it.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_cookie(path: &Path, readers: CookieReaders) -> std::io::Result<Cookie> {
+    let mut bytes = [0u8; COOKIE_BYTES];
+    rand::rngs::OsRng.fill_bytes(&mut bytes);
+    let password = hex::encode(bytes);
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(".tmp");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(format!("{COOKIE_USER}:{password}").as_bytes())?;
+    file.set_permissions(fs::Permissions::from_mode(readers.mode()))?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    Ok(Cookie { file: OwnFile(path.to_owned()), user: COOKIE_USER, password })
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -1,0 +1,36 @@
+use super::*;
+
+#[test]
+fn a_cookie_has_no_newline_and_goes_with_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(".cookie");
+    for (readers, mode) in [("owner", 0o600), ("group", 0o640), ("all", 0o644)] {
+        let cookie = write_cookie(&path, CookieReaders::parse(readers).unwrap()).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("__cookie__:{}", cookie.password));
+        assert_eq!(cookie.password.len(), 64);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        assert!(!dir.path().join(".cookie.tmp").exists());
+        drop(cookie);
+        assert!(!path.exists());
+    }
+    assert_eq!(CookieReaders::parse("world"), None);
+}
+
+#[test]
+fn a_cookie_that_cannot_be_written_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(".cookie.tmp")).unwrap();
+    assert!(write_cookie(&dir.path().join(".cookie"), CookieReaders::Owner).is_err());
+    assert!(!dir.path().join(".cookie").exists());
+}
+
+#[test]
+fn the_pid_file_names_this_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bitcoind.pid");
+    let file = write_pid(&path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    drop(file);
+    assert!(!path.exists());
+}
