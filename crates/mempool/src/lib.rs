@@ -5,15 +5,26 @@
 //! CPU pool with no lock held, follows the chain, and publishes a [`NodeView`] in which chain and
 //! mempool are of one tip.
 
+mod admission;
 mod config;
+mod core;
 mod feerate;
 mod handle;
 pub mod limits;
+mod linearise;
+mod persist;
+mod policy;
+mod pool;
+mod scripts;
+mod shared;
+mod truc;
 mod types;
 
 pub use config::Config;
 pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
-pub use handle::{MempoolHandle, Parts, TxChecker};
+pub use handle::{MempoolHandle, Parts, SaveError};
+pub use policy::{dust_threshold, is_dust};
+pub use scripts::TxChecker;
 pub use types::{
     Accepted, ChainSource, Chunk, ChunkTx, ClusterInfo, EntryInfo, LoadOptions, LoadStats, MempoolEvent,
     MempoolInfo, NodeView, Prioritised, RemovalReason, SubmitTx,

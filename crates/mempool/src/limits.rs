@@ -67,6 +67,9 @@ pub const TRUC_CHILD_MAX_VSIZE: u64 = 1_000;
 /// Outputs of a transaction with unknown inputs that are looked up to see whether it is in the
 /// chain already. Larger: a message costs more lookups.
 pub const KNOWN_OUTPUT_LOOKUPS: usize = 16;
+/// Bytes of transactions of disconnected blocks that are kept to be taken back (Core's
+/// `MAX_DISCONNECTED_TX_POOL_BYTES`). Smaller: a deep reorganisation loses transactions.
+pub const MAX_RETURNING_BYTES: usize = 20_000_000;
 /// Events a subscriber may lie behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 8_192;
 /// Times an admission starts over because the tip moved under it.
