@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize;
-use bitcoin_hashes::sha256;
+use bitcoin_hashes::sha256::Midstate;
 use ironpeer_consensus::target_from_bits;
 
 use crate::limits::NONCE_BATCH;
@@ -63,42 +63,67 @@ pub enum SearchEnd {
     Cancelled,
 }
 
-/// A header with the hash state of its first 64 bytes worked out: only the last 16, which hold
-/// the nonce, are hashed again for each try.
+/// A header with the hash state of its first 64 bytes worked out: for each try only the block
+/// that holds the nonce is hashed again, and the hash of that.
 #[derive(Clone)]
 pub struct Work {
-    midstate: sha256::HashEngine,
-    /// Merkle root's last four bytes, time and bits.
-    tail: [u8; 12],
+    midstate: Midstate,
+    /// The last 16 bytes of the header, padded to a block as SHA-256 prescribes.
+    tail: [u8; BLOCK],
     /// Target, most significant byte first.
     target: [u8; 32],
+}
+
+/// Bytes of a SHA-256 block.
+const BLOCK: usize = 64;
+/// Where the nonce stands in the header's last block.
+const NONCE_AT: usize = 12;
+/// Bits hashed by the first round, whose length ends the padding: a header's 80 bytes.
+const HEADER_BITS: [u8; 2] = 640u16.to_be_bytes();
+/// Bits hashed by the second round: a hash's 32 bytes.
+const HASH_BITS: [u8; 2] = 256u16.to_be_bytes();
+
+/// The last block of a message of `content` bytes in it and `bits` in all.
+fn padded(content: &[u8], bits: [u8; 2]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    let end = content.iter().copied().chain(std::iter::once(0x80));
+    block.iter_mut().zip(end).for_each(|(to, from)| *to = from);
+    block.iter_mut().rev().zip(bits.into_iter().rev()).for_each(|(to, from)| *to = from);
+    block
 }
 
 impl Work {
     /// `None` if the header's bits name no target.
     #[must_use]
     pub fn new(header: &Header) -> Option<Self> {
-        use bitcoin_hashes::HashEngine;
         let bytes = serialize(header);
-        let (head, rest) = bytes.split_first_chunk::<64>()?;
-        let tail = *rest.first_chunk::<12>()?;
-        let target = target_from_bits(header.bits)?.to_be_bytes();
-        let mut midstate = sha256::HashEngine::default();
-        midstate.input(head);
-        Some(Self { midstate, tail, target })
+        let (head, tail) = bytes.split_first_chunk::<BLOCK>()?;
+        Some(Self {
+            midstate: Midstate::SHA256_IV.update_64(head),
+            tail: padded(tail, HEADER_BITS),
+            target: target_from_bits(header.bits)?.to_be_bytes(),
+        })
     }
 
-    fn meets_target(&self, nonce: u32) -> bool {
-        use bitcoin_hashes::HashEngine;
-        let mut engine = self.midstate.clone();
-        let mut last = [0; 16];
-        last.iter_mut()
-            .zip(self.tail.into_iter().chain(nonce.to_le_bytes()))
-            .for_each(|(to, from)| *to = from);
-        engine.input(&last);
-        let hash = sha256::Hash::from_engine(engine).hash_again().to_byte_array();
-        // The hash is a little-endian number.
-        hash.iter().rev().le(self.target.iter())
+    /// Tries a batch of nonces.
+    fn find(&self, first: u64, end: u64) -> Option<u32> {
+        let mut header_end = self.tail;
+        let mut again = padded(&[0; 32], HASH_BITS);
+        for nonce in first..end {
+            let nonce = u32::try_from(nonce).ok()?;
+            if let Some(place) = header_end.get_mut(NONCE_AT..NONCE_AT + 4) {
+                place.copy_from_slice(&nonce.to_le_bytes());
+            }
+            if let Some(place) = again.first_chunk_mut::<32>() {
+                *place = self.midstate.update_64(&header_end).to_parts().0;
+            }
+            let (hash, _) = Midstate::SHA256_IV.update_64(&again).to_parts();
+            // The hash is a little-endian number.
+            if hash.iter().rev().le(self.target.iter()) {
+                return Some(nonce);
+            }
+        }
+        None
     }
 
     /// Tries nonces from `first` to `last`, looking at `cancelled` before every batch of
@@ -115,9 +140,7 @@ impl Work {
                 return SearchEnd::OutOfTries;
             }
             let stop = next + u64::from(batch);
-            let found =
-                (next..stop).filter_map(|nonce| u32::try_from(nonce).ok()).find(|n| self.meets_target(*n));
-            if let Some(nonce) = found {
+            if let Some(nonce) = self.find(next, stop) {
                 let used = u32::try_from(u64::from(nonce) + 1 - next).unwrap_or(batch);
                 tries.count(used);
                 tries.give_back(batch - used);
