@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bitcoin::{Network, ScriptBuf};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Network, ScriptBuf, Work};
+use ironpeer_chain::{Location, Reindex};
 use ironpeer_consensus::{BuriedDeployment, Params, RegtestOptions, VersionBitsParameters};
 use ironpeer_primitives::Height;
 
@@ -12,16 +14,32 @@ use crate::log::LogConfig;
 use crate::rpc::RpcConfig;
 use crate::{USER_AGENT_NAME, datadir};
 
+/// Least `-dbcache` in MiB (Core's `MIN_DB_CACHE`).
+const MIN_CACHE_MIB: i64 = 4;
+/// `-maxsigcachesize` in MiB (Core's `DEFAULT_SIGNATURE_CACHE_BYTES` and script cache together).
+const DEFAULT_SCRIPT_CACHE_MIB: i64 = 32;
+/// Most threads that check scripts: Core's 15 and the one that connects blocks.
+const MAX_POOL_THREADS: usize = 16;
 /// Longest user agent sent (Core's `MAX_SUBVERSION_LENGTH`).
 const MAX_USER_AGENT: usize = 256;
 
 /// Everything a node is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The network's rules.
     pub params: Arc<Params>,
-    /// The network's own directory and the one of its blocks; none keeps everything in memory.
-    pub dirs: Option<(PathBuf, PathBuf)>,
+    /// Block index, coins and block files.
+    pub chain: ironpeer_chain::Config,
+    /// Threads that check scripts and decode blocks.
+    pub pool_threads: usize,
+    /// Bytes of the cache of verified scripts.
+    pub script_cache_bytes: usize,
+    /// Block files to import at start (`-loadblock`).
+    pub load_blocks: Vec<PathBuf>,
+    /// Stop after that (`-stopafterblockimport`).
+    pub stop_after_import: bool,
+    /// Commands to run at events.
+    pub notify: Notify,
     /// File for the process id, or none.
     pub pid_file: Option<PathBuf>,
     /// The JSON-RPC door, or none.
@@ -32,6 +50,17 @@ pub struct Config {
     pub user_agent: String,
     /// `-deprecatedrpc`.
     pub deprecated_rpc: Vec<String>,
+}
+
+/// Commands of the user's to run at events.
+#[derive(Clone, Debug, Default)]
+pub struct Notify {
+    /// Once the node serves.
+    pub startup: Vec<String>,
+    /// Before it stops.
+    pub shutdown: Vec<String>,
+    /// When the tip changes.
+    pub block: Option<String>,
 }
 
 impl Config {
@@ -51,7 +80,20 @@ impl Config {
         };
         Ok(Self {
             pid_file: (!pid.as_os_str().is_empty()).then(|| net.join(pid)),
-            dirs: Some((net, blocks)),
+            chain: chain(args, &params, net, blocks)?,
+            pool_threads: pool_threads(args.int("par").unwrap_or(0)),
+            script_cache_bytes: usize::try_from(
+                args.int("maxsigcachesize").unwrap_or(DEFAULT_SCRIPT_CACHE_MIB),
+            )
+            .unwrap_or(0)
+            .saturating_mul(1 << 20),
+            load_blocks: args.list("loadblock").into_iter().map(PathBuf::from).collect(),
+            stop_after_import: args.bool("stopafterblockimport") == Some(true),
+            notify: Notify {
+                startup: args.list("startupnotify"),
+                shutdown: args.list("shutdownnotify"),
+                block: args.text("blocknotify").filter(|command| !command.is_empty()),
+            },
             rpc,
             log_ips: args.bool("logips") == Some(true),
             user_agent: user_agent(&args.list("uacomment"))?,
@@ -62,7 +104,11 @@ impl Config {
 
     /// The directories a node has for itself.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.dirs.iter().flat_map(|(net, blocks)| [net.as_path(), blocks.as_path()])
+        let dirs = match &self.chain.location {
+            Location::Disk { data_dir, blocks_dir } => vec![data_dir.as_path(), blocks_dir.as_path()],
+            _ => Vec::new(),
+        };
+        dirs.into_iter()
     }
 }
 
@@ -105,6 +151,78 @@ fn user_agent(comments: &[String]) -> Result<String, ArgsError> {
 
 fn fail<T>(text: impl Into<String>) -> Result<T, ArgsError> {
     Err(ArgsError(text.into()))
+}
+
+/// The chain's settings.
+fn chain(
+    args: &Args,
+    params: &Arc<Params>,
+    data_dir: PathBuf,
+    blocks_dir: PathBuf,
+) -> Result<ironpeer_chain::Config, ArgsError> {
+    let mut chain = ironpeer_chain::Config::on_disk(Arc::clone(params), &data_dir);
+    chain.location = Location::Disk { data_dir, blocks_dir };
+    if let Some(mib) = args.int("dbcache") {
+        chain.cache_bytes = usize::try_from(mib.max(MIN_CACHE_MIB)).unwrap_or(0).saturating_mul(1 << 20);
+    }
+    if let Some(bytes) = args.int("dbbatchsize").and_then(|bytes| usize::try_from(bytes).ok()) {
+        chain.batch_bytes = bytes.max(1);
+    }
+    if let Some(text) = args.text("minimumchainwork") {
+        let bytes = user_hex(&text).ok_or_else(|| {
+            ArgsError(format!("Invalid minimum work specified ({text}), must be up to 64 hex digits"))
+        })?;
+        chain.minimum_chainwork = Work::from_be_bytes(bytes);
+    }
+    if let Some(text) = args.text("assumevalid") {
+        let mut bytes = user_hex(&text).ok_or_else(|| {
+            ArgsError(format!(
+                "Invalid assumevalid block hash specified ({text}), must be up to 64 hex digits (or 0 to disable)"
+            ))
+        })?;
+        bytes.reverse();
+        chain.assume_valid = Some(BlockHash::from_byte_array(bytes)).filter(|_| bytes != [0; 32]);
+    }
+    if let Some(seconds) = args.int("maxtipage") {
+        chain.max_tip_age = seconds;
+    }
+    chain.reindex = match (args.bool("reindex"), args.bool("reindex-chainstate")) {
+        (Some(true), _) => Reindex::All,
+        (_, Some(true)) => Reindex::Coins,
+        _ => Reindex::No,
+    };
+    if let Some(blocks) = args.int("checkblocks") {
+        chain.check_blocks = u32::try_from(blocks).unwrap_or(0);
+    }
+    if let Some(level) = args.int("checklevel") {
+        chain.check_level = u8::try_from(level.clamp(0, 4)).unwrap_or(0);
+    }
+    chain.stop_at_height = args
+        .int("stopatheight")
+        .and_then(|height| u32::try_from(height).ok())
+        .filter(|height| *height != 0)
+        .map(Height);
+    chain.seed = rand::random();
+    chain.small_block_files = args.bool("fastprune") == Some(true);
+    chain.xor_key = args.bool("blocksxor").unwrap_or(true).then(rand::random);
+    Ok(chain)
+}
+
+/// `-par`: 0 is one thread a core, a negative number leaves that many cores free.
+fn pool_threads(par: i64) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if par > 0 { par } else { par.saturating_add_unsigned(cores as u64) };
+    usize::try_from(threads).unwrap_or(1).clamp(1, MAX_POOL_THREADS)
+}
+
+/// Up to 64 hex digits, the number's last digit last, perhaps after `0x` (Core's
+/// `uint256::FromUserHex`). Big-endian.
+fn user_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    if digits.len() > 64 {
+        return None;
+    }
+    hex::decode(format!("{digits:0>64}")).ok()?.try_into().ok()
 }
 
 /// The chosen network's rules, with what `-signetchallenge`, `-testactivationheight`,

@@ -9,6 +9,7 @@ pub mod files;
 pub mod init;
 pub mod log;
 pub mod node;
+pub mod notify;
 pub mod rpc;
 
 /// The name clients compare in messages about this kind of program: lock errors, the notice in

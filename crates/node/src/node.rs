@@ -5,19 +5,25 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironpeer_api::{ApiContext, Door, Facts, LogControl, RpcServer};
-use ironpeer_consensus::Params;
-use ironpeer_primitives::{Clock, LogLine, LogSink};
+use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
+use ironpeer_consensus::{Params, ScriptCache};
+use ironpeer_primitives::{ChainRead, Clock, LogLine, LogSink};
 use ironpeer_store::{DirLock, LockError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::args::ArgsError;
 use crate::config::Config;
 use crate::files::{self, OwnFile};
-use crate::init;
 use crate::log::Log;
+use crate::{init, notify};
+
+/// How long followers may take to end after the chain has.
+const TASKS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a node did not start. The text is what follows `Error: `.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +31,25 @@ pub enum StartError {
     /// A wrong option, or an address or file that cannot be used.
     #[error("{0}")]
     Config(#[from] ArgsError),
+    /// The chain cannot be opened.
+    #[error("{}", explain_open(.0))]
+    Chain(#[from] OpenError),
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The node was told to stop before it was up.
     #[error("Shutdown requested. Exiting.")]
     Stopped,
+}
+
+/// Core's question after a damaged database, as it stands in a log nobody can answer.
+fn explain_open(error: &OpenError) -> String {
+    match error {
+        OpenError::Corrupted(text) => {
+            format!("{text}.\nPlease restart with -reindex or -reindex-chainstate to recover.")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Handles on a running node's rooms: cheap to clone, for embedders and the binaries.
@@ -39,6 +61,8 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// `debug.log`.
     pub log: Arc<Log>,
+    /// Blocks, headers and coins.
+    pub chain: ChainHandle,
     /// Cancelling it stops the node.
     pub shutdown: CancellationToken,
 }
@@ -47,8 +71,10 @@ pub struct NodeContext {
 pub struct Node {
     context: NodeContext,
     rpc: Option<RpcServer>,
-    /// Rooms that cannot go on say so here.
-    fail: watch::Sender<Option<Arc<str>>>,
+    chain_thread: ChainThread,
+    /// Followers and imports; they end when the chain does.
+    tasks: TaskTracker,
+    shutdown_commands: Vec<String>,
     failure: watch::Receiver<Option<Arc<str>>>,
     cookie: Option<OwnFile>,
     pid: Option<OwnFile>,
@@ -114,13 +140,23 @@ impl Node {
             door = Some(new);
         }
 
-        let (fail, failure) = watch::channel(None);
+        status(&log, door.as_deref(), "Loading block index\u{2026}");
+        let (chain, chain_thread) = open_chain(&config, &clock, &log).await?;
+        let tasks = TaskTracker::new();
         let context = NodeContext {
             params: Arc::clone(&config.params),
             clock: Arc::clone(&clock),
             log: Arc::clone(&log),
+            chain: chain.clone(),
             shutdown: shutdown.clone(),
         };
+        watch_stop_height(&context, &tasks);
+        if let Some(command) = config.notify.block.clone() {
+            let (follower, _) = chain.events();
+            tasks.spawn(notify::follow_blocks(follower, chain.view(), command, Arc::clone(&log)));
+        }
+        let tip = chain.view().tip();
+        log.log(LogLine::info(format!("nBestHeight = {}", tip.height)));
         if let Some(door) = &door {
             door.ready(Arc::new(ApiContext {
                 clock,
@@ -136,8 +172,22 @@ impl Node {
                 },
             }));
         }
+        tasks.spawn(import(context.clone(), config.load_blocks, config.stop_after_import));
         status(&log, door.as_deref(), "Done loading");
-        Ok(Self { context, rpc, fail, failure, cookie, pid, locks })
+        for command in config.notify.startup {
+            notify::spawn(command, &log);
+        }
+        Ok(Self {
+            failure: chain.fatal(),
+            context,
+            rpc,
+            chain_thread,
+            tasks,
+            shutdown_commands: config.notify.shutdown,
+            cookie,
+            pid,
+            locks,
+        })
     }
 
     /// The handles.
@@ -159,16 +209,98 @@ impl Node {
     /// Stops everything in order. The ports are free and the directories unlocked when it
     /// returns.
     pub async fn shutdown(self) {
-        let Self { context, rpc, fail, failure, cookie, pid, locks } = self;
+        let Self { context, rpc, chain_thread, tasks, shutdown_commands, failure, cookie, pid, locks } = self;
+        let log = &context.log;
         context.shutdown.cancel();
-        context.log.log(LogLine::info("Shutdown in progress..."));
+        notify::run_all(shutdown_commands, log).await;
+        log.log(LogLine::info("Shutdown in progress..."));
         if let Some(rpc) = rpc {
             rpc.stop().await;
         }
+        if context.chain.shutdown().await.is_err() && failure.borrow().is_none() {
+            log.log(LogLine::error("The chain had stopped before it was told to"));
+        }
+        // The writer has answered, or is gone: joining it does not block.
+        chain_thread.join();
+        tasks.close();
+        if tokio::time::timeout(TASKS_DEADLINE, tasks.wait()).await.is_err() {
+            log.log(LogLine::warning("Some tasks did not end in time"));
+        }
         drop(cookie);
         drop(pid);
-        context.log.log(LogLine::info("Shutdown done"));
-        drop((fail, failure, locks));
+        log.log(LogLine::info("Shutdown done"));
+        drop(locks);
+    }
+}
+
+/// Opens the chain off the runtime: recovery may read for a long time.
+async fn open_chain(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    log: &Arc<Log>,
+) -> Result<(ChainHandle, ChainThread), StartError> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(config.pool_threads)
+        .thread_name(|index| format!("scriptch.{index}"))
+        .build()?;
+    log.log(LogLine::info(format!(
+        "Script verification uses {} additional threads",
+        config.pool_threads.saturating_sub(1)
+    )));
+    let cache = Arc::new(ScriptCache::new(config.script_cache_bytes, rand::random()));
+    let (settings, clock, sink) =
+        (config.chain.clone(), Arc::clone(clock), Arc::clone(log) as Arc<dyn LogSink>);
+    let opened =
+        tokio::task::spawn_blocking(move || Chain::open(settings, clock, sink, Arc::new(pool), cache)).await;
+    match opened {
+        Ok(opened) => Ok(opened?),
+        Err(panic) => Err(OpenError::Failed(format!("Error opening block database: {panic}")).into()),
+    }
+}
+
+/// Stops the node at `-stopatheight`.
+fn watch_stop_height(context: &NodeContext, tasks: &TaskTracker) {
+    let mut reached = context.chain.stop_requested();
+    let shutdown = context.shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            Ok(_) = reached.wait_for(|reached| *reached) => shutdown.cancel(),
+            () = shutdown.cancelled() => {}
+        }
+    });
+}
+
+/// Reads block files: the node's own after `-reindex`, then those of `-loadblock` (Core's
+/// `ImportBlocks`).
+async fn import(context: NodeContext, files: Vec<PathBuf>, stop_after: bool) {
+    let NodeContext { log, chain, shutdown, .. } = context;
+    let told = |error: &ImportError, what: &str| log.log(LogLine::warning(format!("{what}: {error}")));
+    if chain.view().reindexing()
+        && let Err(error) = chain.reindex().await
+    {
+        told(&error, "Reindexing failed");
+        if shutdown.is_cancelled() {
+            return;
+        }
+    }
+    for path in files {
+        if shutdown.is_cancelled() {
+            return;
+        }
+        log.log(LogLine::info(format!("Importing blocks file {}...", path.display())));
+        match chain.import(&path).await {
+            Ok(_) => {}
+            Err(ImportError::Io(_)) => {
+                log.log(LogLine::warning(format!("Could not open blocks file {}", path.display())));
+            }
+            Err(error) => told(&error, &format!("Importing {} failed", path.display())),
+        }
+    }
+    // It fails only once the chain has stopped.
+    let _ = chain.activate_best_chain().await;
+    if stop_after {
+        log.log(LogLine::info("Stopping after block import"));
+        shutdown.cancel();
     }
 }
 

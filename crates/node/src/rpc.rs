@@ -19,8 +19,8 @@ const DEFAULT_IDLE_SECONDS: i64 = 30;
 /// Core's text for every failure of this door; the log says more.
 pub const START_FAILED: &str = "Unable to start HTTP server. See debug log for details.";
 
-/// How the door is opened.
-#[derive(Clone, Debug)]
+/// How the door is opened. Holds passwords, so it cannot be printed.
+#[derive(Clone)]
 pub struct RpcConfig {
     /// Where to listen; the first failure of several is only logged.
     pub binds: Vec<SocketAddr>,

@@ -21,7 +21,7 @@ fn nobody_outside_is_let_in_unless_both_are_asked_for() {
         binds("-rpcallowip=10.0.0.0/8 -rpcbind=0.0.0.0 -rpcbind=[::1]:7"),
         ["0.0.0.0:18443", "[::1]:7"]
     );
-    let error = config("-rpcallowip=nowhere").unwrap_err().0;
+    let error = config("-rpcallowip=nowhere").map(|_| ()).unwrap_err().0;
     assert!(error.starts_with("Invalid -rpcallowip subnet specification: nowhere."), "{error}");
 }
 

@@ -1,0 +1,60 @@
+//! Commands of the user's run when something happens: `-startupnotify`, `-shutdownnotify`,
+//! `-blocknotify`.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use ironpeer_chain::{ChainFollower, ChainView, Followed};
+use ironpeer_primitives::{ChainRead, LogLine, LogSink};
+
+use crate::log::Log;
+
+/// Runs a command in the shell and logs a failure (Core's `runCommand`).
+fn run(command: &str, log: &Log) {
+    let status = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).status();
+    let failure = match status {
+        Ok(status) if status.success() => return,
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    log.log(LogLine::error(format!("runCommand error: system({command}) returned {failure}")));
+}
+
+/// Runs a command beside everything else.
+pub fn spawn(command: String, log: &Arc<Log>) {
+    let log = Arc::clone(log);
+    let started = std::thread::Builder::new().name("notify".into()).spawn(move || run(&command, &log));
+    // Out of threads: a notification is what can be left out.
+    drop(started);
+}
+
+/// Runs commands side by side and waits for all.
+pub async fn run_all(commands: Vec<String>, log: &Arc<Log>) {
+    let running: Vec<_> = commands
+        .into_iter()
+        .map(|command| {
+            let log = Arc::clone(log);
+            tokio::task::spawn_blocking(move || run(&command, &log))
+        })
+        .collect();
+    for one in running {
+        // A panic in it cost that command.
+        let _ = one.await;
+    }
+}
+
+/// Runs `-blocknotify` for every new tip once the initial download is over.
+pub async fn follow_blocks(mut follower: ChainFollower, view: ChainView, command: String, log: Arc<Log>) {
+    loop {
+        let tip = match follower.next().await {
+            Followed::Event(event) => event.connected.last().map(|block| block.hash),
+            Followed::Lagged { tip, .. } => Some(tip.hash),
+            Followed::Closed => return,
+        };
+        if let Some(tip) = tip
+            && !view.is_initial_block_download()
+        {
+            spawn(command.replace("%s", &tip.to_string()), &log);
+        }
+    }
+}
