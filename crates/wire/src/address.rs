@@ -100,7 +100,10 @@ impl NetAddress {
 
     /// Reads network and address of an `addrv2` entry. Unknown networks and addresses that hide
     /// another network become [`NetAddress::INVALID`], so that the entries behind them count.
-    pub(crate) fn read_v2(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    ///
+    /// # Errors
+    /// If the bytes end, or the address has a length its network does not have.
+    pub fn read_v2(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let network = r.u8()?;
         let len = r.compact_size()?;
         if len > MAX_ADDRV2_BYTES {
@@ -146,7 +149,7 @@ impl NetAddress {
     }
 
     /// Appends network and address as in `addrv2`.
-    pub(crate) fn put_v2(&self, out: &mut Vec<u8>) {
+    pub fn put_v2(&self, out: &mut Vec<u8>) {
         let mut put = |network: u8, bytes: &[u8]| {
             out.push(network);
             put_compact(out, bytes.len() as u64);

@@ -134,6 +134,12 @@ impl V1Decoder {
         self.payload.capacity()
     }
 
+    /// Payload bytes the message in progress has announced; 0 between messages.
+    #[must_use]
+    pub fn announced(&self) -> usize {
+        self.header.as_ref().map_or(0, |header| usize::try_from(header.size).unwrap_or(usize::MAX))
+    }
+
     /// Takes bytes off the front of `input` until a message is complete or `input` is empty.
     ///
     /// # Errors

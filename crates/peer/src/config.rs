@@ -1,0 +1,130 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use ironpeer_primitives::{Clock, LogSink};
+use ironpeer_store::Disk;
+use ironpeer_wire::Service;
+
+use crate::limits;
+use crate::listen::Listener;
+use crate::rooms::Rooms;
+
+/// How the node meets others.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the protocol machine needs to know: network, services, user agent, time-outs.
+    pub sync: ironpeer_sync::Config,
+    /// Connections of all kinds but manual ones (`-maxconnections`).
+    pub max_connections: usize,
+    /// The only peers to connect to (`-connect`); an empty list for none at all (`-connect=0`),
+    /// `None` to find peers by ourselves.
+    pub connect: Option<Vec<String>>,
+    /// Peers to stay connected to (`-addnode`).
+    pub added_nodes: Vec<String>,
+    /// Peers to ask for addresses once (`-seednode`).
+    pub seed_nodes: Vec<String>,
+    /// Ask the network's DNS seeds when peers are missing (`-dnsseed`).
+    pub dns_seed: bool,
+    /// Ask them even if there are peers (`-forcednsseed`).
+    pub force_dns_seed: bool,
+    /// Look names up at all (`-dns`).
+    pub name_lookup: bool,
+    /// Our own addresses (`-externalip`).
+    pub external_addresses: Vec<Service>,
+    /// Where `peers.dat` and `banlist.json` are kept; `None` to keep nothing.
+    pub data_dir: Option<PathBuf>,
+    /// How long a ban by hand lasts (`-bantime`).
+    pub ban_time: Duration,
+    /// Time for a TCP connection to be made (`-timeout`).
+    pub connect_timeout: Duration,
+    /// Queued bytes above which a peer's messages are not read (`-maxsendbuffer`).
+    pub send_buffer_bytes: usize,
+    /// Start with the network on (`-networkactive`).
+    pub network_active: bool,
+    /// Buckets of the address manager can be predicted (`-test=addrman`).
+    pub deterministic_addrman: bool,
+}
+
+impl Config {
+    /// Core's defaults, keeping nothing on disk.
+    #[must_use]
+    pub const fn new(sync: ironpeer_sync::Config) -> Self {
+        Self {
+            sync,
+            max_connections: limits::DEFAULT_MAX_CONNECTIONS,
+            connect: None,
+            added_nodes: Vec::new(),
+            seed_nodes: Vec::new(),
+            dns_seed: true,
+            force_dns_seed: false,
+            name_lookup: true,
+            external_addresses: Vec::new(),
+            data_dir: None,
+            ban_time: limits::DEFAULT_BAN_TIME,
+            connect_timeout: limits::CONNECT_TIMEOUT,
+            send_buffer_bytes: limits::SEND_QUEUE_SOFT_BYTES,
+            network_active: true,
+            deterministic_addrman: false,
+        }
+    }
+
+    /// Full-relay connections opened by ourselves.
+    pub(crate) fn max_full_outbound(&self) -> usize {
+        limits::MAX_OUTBOUND_FULL_RELAY.min(self.max_connections)
+    }
+
+    /// Block-relay-only connections opened by ourselves.
+    pub(crate) fn max_block_outbound(&self) -> usize {
+        limits::MAX_OUTBOUND_BLOCK_RELAY.min(self.max_connections - self.max_full_outbound())
+    }
+
+    /// Connections opened by ourselves, feelers included.
+    pub(crate) fn max_automatic_outbound(&self) -> usize {
+        (self.max_full_outbound() + self.max_block_outbound() + limits::MAX_FEELERS).min(self.max_connections)
+    }
+
+    /// Connections opened by others.
+    pub(crate) fn max_inbound(&self) -> usize {
+        self.max_connections - self.max_automatic_outbound()
+    }
+}
+
+/// Turns names into addresses. Injected, so that a test can say what exists.
+pub trait Resolver: Send + Sync + 'static {
+    /// All addresses of a host, with the port given.
+    ///
+    /// # Errors
+    /// If the name cannot be resolved.
+    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>>;
+}
+
+/// The machine's resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolver for SystemResolver {
+    fn lookup<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+}
+
+/// What the room needs of others.
+pub struct Parts {
+    /// The chain and the mempool.
+    pub rooms: Rooms,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// `debug.log`.
+    pub log: Arc<dyn LogSink>,
+    /// Where its files are kept.
+    pub disk: Arc<dyn Disk>,
+    /// Names to addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// Sockets that listen already.
+    pub listeners: Vec<Listener>,
+    /// Seed of all its randomness.
+    pub seed: [u8; 32],
+}
