@@ -24,6 +24,7 @@ use ironpeer_primitives::{
 use crate::coins::{OverlaidCoins, Overlay, Prefetched};
 use crate::core::{Core, Fatal};
 use crate::limits;
+use crate::pool;
 use crate::prepare::Prepared;
 use crate::scripts;
 use crate::text;
@@ -247,7 +248,9 @@ impl Core {
                 Some(scripts) => scripts.recv().map_err(|_| Fatal("a script check died".into()))?,
             };
             if let Err((place, failure)) = result {
-                let reject = scripts::reject(&applied.prepared.block, &applied.undo, place, &failure)?;
+                let height = self.shared.tree.read().node(applied.id).height;
+                let block = &applied.prepared.block;
+                let reject = scripts::reject(&self.shared, block, height, &applied.undo, (place, &failure))?;
                 // It came first, so whatever was found in a later block does not count.
                 step.failure = Some((applied.id, reject));
                 step.applied.clear();
@@ -265,23 +268,17 @@ impl Core {
 
     /// Starts reading a block and the coins it spends.
     fn load(&self, id: NodeId) -> Receiver<Result<Loaded, ReadError>> {
-        let (send, receive) = crossbeam_channel::bounded(1);
         let hash = self.shared.tree.read().node(id).hash;
         let fresh = self.fresh.get(&hash).cloned();
         let shared = Arc::clone(&self.shared);
-        self.pool.spawn(move || {
+        pool::run(&self.pool, move || {
             let prepared = match fresh {
-                Some(prepared) => Ok(prepared),
-                None => read_prepared(&shared, &hash),
+                Some(prepared) => prepared,
+                None => read_prepared(&shared, &hash)?,
             };
-            let loaded = prepared.map(|prepared| {
-                let prefetched = shared.coins.prefetch(&spent_from_elsewhere(&prepared));
-                Loaded { prepared, prefetched }
-            });
-            // The step may have ended early.
-            let _ = send.send(loaded);
-        });
-        receive
+            let prefetched = shared.coins.prefetch(&spent_from_elsewhere(&prepared));
+            Ok(Loaded { prepared, prefetched })
+        })
     }
 
     /// Applies a block above the overlay and starts its script checks.
@@ -323,13 +320,8 @@ impl Core {
             Err(reject) => return Ok(Err(reject)),
         };
         let scripts = (!connected.checks.is_empty()).then(|| {
-            let (send, receive) = crossbeam_channel::bounded(1);
             let (checker, checks) = (Arc::clone(&shared.checker), connected.checks);
-            self.pool.spawn(move || {
-                // The step may have ended early.
-                let _ = send.send(checker.check(checks));
-            });
-            receive
+            pool::run(&self.pool, move || checker.check(checks))
         });
         Ok(Ok(Applied { id, prepared, undo: connected.undo, changes: connected.changes, scripts }))
     }
@@ -557,7 +549,10 @@ impl Core {
         let checks = connected.checks;
         match self.pool.install(|| shared.checker.check(checks)) {
             Ok(()) => Ok(Ok(())),
-            Err((place, failure)) => scripts::reject(&block, &connected.undo, place, &failure).map(Err),
+            Err((place, failure)) => {
+                let height = tree.tip_node().height.next();
+                scripts::reject(&shared, &block, height, &connected.undo, (place, &failure)).map(Err)
+            }
         }
     }
 }

@@ -63,12 +63,15 @@ impl Core {
         self.append_journal(&records)
     }
 
-    /// The same, and that `tip` is the tip now.
+    /// The same, and that `tip` is the tip now. On the way back to the tip of before a crash, that
+    /// one stays on record: another crash must not make it forgotten.
     pub(crate) fn write_journal_with_tip(&mut self, tip: NodeId) -> Result<(), Fatal> {
         let mut records = self.due_records();
-        let hash = self.shared.tree.read().node(tip).hash;
-        records.push(Record::Tip(hash).encode());
-        self.journal_tip = tip;
+        if self.trusted.is_none() {
+            let hash = self.shared.tree.read().node(tip).hash;
+            records.push(Record::Tip(hash).encode());
+            self.journal_tip = tip;
+        }
         self.append_journal(&records)
     }
 

@@ -14,6 +14,7 @@ use crate::command::{Command, Envelope};
 use crate::events::ChainFollower;
 use crate::import::{self, ImportError, ImportStats};
 use crate::limits;
+use crate::pool;
 use crate::prepare::Prepared;
 use crate::utxo_info::{UtxoHashKind, UtxoSetInfo};
 use crate::verify::VerifyError;
@@ -161,12 +162,12 @@ impl ChainHandle {
         let space = space.acquire_many_owned(queue_cost(bytes)).await.map_err(|_| ChainStopped)?;
         let (reply, answer) = oneshot::channel();
         let (shared, commands) = (Arc::clone(&self.shared), self.commands.clone());
-        self.pool.spawn(move || {
+        drop(pool::run(&self.pool, move || {
             let block = Box::new(Prepared::new(block, &shared.params));
             // If the writer is gone the reply channel closes with the command.
             let command = Command::SubmitBlock { block, options, reply };
             let _ = commands.send(Envelope { command, _space: Some(space) });
-        });
+        }));
         answer.await.map_err(|_| ChainStopped)
     }
 

@@ -20,6 +20,7 @@ pub mod limits;
 mod marks;
 mod muhash;
 mod open;
+mod pool;
 mod prepare;
 mod rows;
 mod scripts;

@@ -384,13 +384,11 @@ fn open_core(
     tree.set_tip(coins_at);
     // The chain that was active wins every tie.
     let journal_tip = stored.tip.and_then(|hash| tree.id(&hash)).unwrap_or(coins_at);
-    for end in [coins_at, journal_tip] {
-        let mut at = Some(end);
-        while let Some(id) = at {
-            let node = tree.node_mut(id);
-            node.sequence = SEQUENCE_BEST_FROM_DISK;
-            at = node.parent;
-        }
+    let mut at = Some(journal_tip);
+    while let Some(id) = at {
+        let node = tree.node_mut(id);
+        node.sequence = SEQUENCE_BEST_FROM_DISK;
+        at = node.parent;
     }
     tree.recalculate_best_header();
 
@@ -462,6 +460,7 @@ fn open_core(
     core.populate_candidates();
     core.recover_tip(journal_tip)?;
     core.trusted = None;
+    core.journal_tip = core.shared.tree.read().tip();
     if !core.index_due.is_empty() {
         // What only the journal knew (or was wrong about) goes into the index.
         core.write_index()?;

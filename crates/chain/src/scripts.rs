@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bitcoin::Block;
-use ironpeer_consensus::{Checker, ScriptCache, ScriptFailure, TxScriptCheck};
-use ironpeer_primitives::{BlockClass, BlockReject, BlockUndo};
+use bitcoin::{Block, Transaction, TxOut};
+use ironpeer_consensus::{Checker, ScriptCache, ScriptFailure, ScriptFlags, TxScriptCheck, script_flags};
+use ironpeer_primitives::{BlockClass, BlockReject, BlockUndo, Height, LogLine};
+use ironpeer_script::{ScriptError, SpendContext, verify_input};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::core::Fatal;
+use crate::view::Shared;
 
 /// Spreads the checks over the pool it runs on.
 #[derive(Debug)]
@@ -33,13 +35,14 @@ impl Checker for PoolChecker {
     }
 }
 
-/// The refusal of a block whose transaction number `place` (the coinbase not counted) failed.
-/// An answer other than a verdict is our own failure and says nothing about the block.
+/// The refusal of a block at `height` whose transaction number `place` (the coinbase not counted)
+/// failed. An answer other than a verdict is our own failure and says nothing about the block.
 pub(crate) fn reject(
+    shared: &Shared,
     block: &Block,
+    height: Height,
     undo: &BlockUndo,
-    place: usize,
-    failure: &ScriptFailure,
+    (place, failure): (usize, &ScriptFailure),
 ) -> Result<BlockReject, Fatal> {
     let input = match failure {
         ScriptFailure::Invalid { input } => *input,
@@ -49,16 +52,32 @@ pub(crate) fn reject(
         .txdata
         .get(place + 1)
         .and_then(|tx| Some((tx, tx.input.get(input)?.previous_output, undo.txs.get(place)?)));
-    let Some((tx, spent, _coins)) = found else {
+    let Some((tx, outpoint, coins)) = found else {
         return Err(Fatal("Script engine failure: the failed input does not exist".into()));
     };
     let debug = format!(
         "input {input} of {} (wtxid {}), spending {}:{}",
         tx.compute_txid(),
         tx.compute_wtxid(),
-        spent.txid,
-        spent.vout
+        outpoint.txid,
+        outpoint.vout
     );
-    let reason = "block-script-verify-flag-failed (unknown error)";
-    Ok(BlockReject::new(BlockClass::Consensus, reason).with_debug(debug))
+    let spent: Vec<TxOut> = coins.iter().map(|coin| coin.output.clone()).collect();
+    let flags = script_flags(&block.block_hash(), height, &shared.params);
+    let error = name_failure(tx, &spent, input, flags).unwrap_or_else(|| {
+        // The kernel's word stands; that the interpreter disagrees is a bug worth hearing of.
+        shared.log.log(LogLine::error(format!(
+            "BUG! The script interpreter accepts what the kernel refuses: {debug}"
+        )));
+        ScriptError::Unknown
+    });
+    Ok(BlockReject::new(BlockClass::Consensus, format!("block-script-verify-flag-failed ({error})"))
+        .with_debug(debug))
+}
+
+/// What Core calls the failure of an input that the kernel refused; `None` if the interpreter,
+/// which names it, finds nothing wrong.
+fn name_failure(tx: &Transaction, spent: &[TxOut], input: usize, flags: ScriptFlags) -> Option<ScriptError> {
+    let mut context = SpendContext::new(tx, spent)?;
+    verify_input(&mut context, input, ironpeer_script::ScriptFlags::from_bits(flags.bits())).err()
 }

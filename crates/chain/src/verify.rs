@@ -146,8 +146,10 @@ impl Core {
                 let undo = Arc::clone(&connected.undo);
                 match self.pool.install(|| shared.checker.check(connected.checks)) {
                     Ok(()) => Ok(Ok(connected.changes)),
-                    Err((place, failure)) => crate::scripts::reject(&block, &undo, place, &failure)
-                        .map_or_else(|fatal| Ok(Err(fatal)), Err),
+                    Err((place, failure)) => {
+                        crate::scripts::reject(shared, &block, height, &undo, (place, &failure))
+                            .map_or_else(|fatal| Ok(Err(fatal)), Err)
+                    }
                 }
             });
         match connected {

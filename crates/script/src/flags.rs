@@ -62,6 +62,12 @@ impl ScriptFlags {
 }
 
 impl ScriptFlags {
+    /// From Core's bits, which libbitcoinkernel shares.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Whether any rule of `other` is among these.
     #[must_use]
     pub const fn any(self, other: Self) -> bool {

@@ -1,0 +1,299 @@
+//! Nothing acknowledged is lost, whatever step the node died in.
+
+mod support;
+
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bitcoin::{Block, BlockHash};
+use ironpeer_chain::{Backends, Config, Location, SubmitOptions};
+use ironpeer_primitives::ChainRead;
+use ironpeer_store::{
+    Batch, DiskOp, Durability, FailHook, Kv, KvIter, KvRead, MemDisk, MemKv, Space, StoreError,
+};
+use support::{Node, regtest, spend};
+
+/// Fails every step on disk from the n-th change on, as a process that died there.
+struct Crash {
+    left: AtomicUsize,
+}
+
+impl Crash {
+    fn after(steps: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(steps) })
+    }
+
+    fn ask(&self) -> io::Result<()> {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| io::Error::other("crashed"))
+    }
+
+    fn happened(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+
+    fn hook(self: &Arc<Self>) -> FailHook {
+        let crash = Arc::clone(self);
+        Arc::new(move |point| match point.op {
+            DiskOp::Open | DiskOp::Read => Ok(()),
+            _ => crash.ask(),
+        })
+    }
+}
+
+/// A key-value store whose commits can fail.
+struct CrashKv {
+    kv: MemKv,
+    crash: Arc<Crash>,
+}
+
+impl KvRead for CrashKv {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.kv.get(space, key)
+    }
+
+    fn range(&self, space: Space, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool) -> KvIter {
+        self.kv.range(space, from, to, reverse)
+    }
+}
+
+impl Kv for CrashKv {
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        self.crash.ask().map_err(|error| StoreError::Kv { path: "memory".into(), source: error.into() })?;
+        self.kv.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.kv.sync()
+    }
+
+    fn snapshot(&self) -> Box<dyn KvRead> {
+        self.kv.snapshot()
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.kv.bytes_on_disk()
+    }
+}
+
+/// What a run leaves behind.
+struct Remains {
+    disk: MemDisk,
+    index: MemKv,
+    coins: MemKv,
+}
+
+impl Remains {
+    fn new() -> Self {
+        Self { disk: MemDisk::with_power_loss(), index: MemKv::new(), coins: MemKv::new() }
+    }
+
+    /// Tiny caches: coins are flushed in many small batches.
+    fn config(&self) -> Config {
+        let backends = Backends {
+            disk: Arc::new(self.disk.clone()),
+            index: Arc::new(self.index.clone()),
+            coins: Arc::new(self.coins.clone()),
+        };
+        Config { location: Location::Given(backends), cache_bytes: 4_000, batch_bytes: 200, ..regtest() }
+    }
+
+    fn crashing(&self, crash: &Arc<Crash>) -> Config {
+        let kv = |kv: &MemKv| Arc::new(CrashKv { kv: kv.clone(), crash: Arc::clone(crash) });
+        let backends =
+            Backends { disk: Arc::new(self.disk.clone()), index: kv(&self.index), coins: kv(&self.coins) };
+        Config { location: Location::Given(backends), fail_hook: Some(crash.hook()), ..self.config() }
+    }
+}
+
+/// Blocks with spends in them, and a rival branch that takes over: the first 101, which are only
+/// there for their coinbases, and the rest.
+fn workload() -> (Vec<Arc<Block>>, Vec<Arc<Block>>) {
+    let node = Node::open(regtest());
+    let base = node.extend(&node.tip(), 0, 101);
+    let mut rest = Vec::new();
+    let mut last = node.tip();
+    for (n, ripe) in base.iter().take(6).enumerate() {
+        let first = spend(&[(&ripe.txdata[0], 0)], 0);
+        let second = spend(&[(&first, 0)], 0);
+        let block = node.make(&last, 0, vec![first, second]);
+        // Only four more coinbases are ripe by then.
+        let block = if n < 4 { block } else { node.make(&last, 0, Vec::new()) };
+        last = node.submit(&block).hash;
+        rest.push(block);
+    }
+    let mut parent = rest[1].block_hash();
+    for n in 0..7 {
+        let txs =
+            if n == 2 { vec![spend(&[(&base[2].txdata[0], 0), (&base[3].txdata[0], 0)], 0)] } else { vec![] };
+        let block = node.make(&parent, 1, txs);
+        parent = node.submit(&block).hash;
+        rest.push(block);
+    }
+    assert_eq!(node.tip(), parent, "the rival took over");
+    (base, rest)
+}
+
+/// Submits blocks until one is not acknowledged; returns how many were.
+fn submit_all(node: &Node, blocks: &[Arc<Block>]) -> usize {
+    let submit =
+        |block: &Arc<Block>| node.handle.submit_block_blocking(Arc::clone(block), SubmitOptions::WANTED);
+    blocks.iter().take_while(|block| submit(block).is_ok_and(|outcome| outcome.result.is_ok())).count()
+}
+
+/// The tip after the first `count` blocks of the workload.
+fn tip_after(base: &[Arc<Block>], rest: &[Arc<Block>], count: usize) -> BlockHash {
+    let twin = Node::open(regtest());
+    submit_all(&twin, base);
+    submit_all(&twin, &rest[..count]);
+    twin.tip()
+}
+
+#[test]
+fn a_crash_at_any_step_loses_no_acknowledged_block() {
+    let (base, rest) = workload();
+    let (last, coins) = {
+        let twin = Node::open(regtest());
+        submit_all(&twin, &base);
+        submit_all(&twin, &rest);
+        (twin.tip(), twin.coins())
+    };
+    let tips: Vec<_> = (0..=rest.len()).map(|count| tip_after(&base, &rest, count)).collect();
+    let mut crashes = 0;
+    for steps in 0.. {
+        let remains = Remains::new();
+        let node = Node::open(remains.config());
+        submit_all(&node, &base);
+        node.stop();
+
+        let crash = Crash::after(steps);
+        let acknowledged = match Node::try_open(remains.crashing(&crash)) {
+            Ok(node) => {
+                let count = submit_all(&node, &rest);
+                let fatal = node.handle.fatal();
+                let flushed = node.handle.shutdown_blocking().is_ok();
+                node.wait();
+                assert_eq!(fatal.borrow().is_none(), flushed, "a failed step is told");
+                count
+            }
+            Err(_) => 0,
+        };
+        // Half of the crashes hit the recovery as well.
+        if steps % 2 == 1 {
+            let again = Crash::after(steps % 23);
+            if let Ok(node) = Node::try_open(remains.crashing(&again)) {
+                let _ = node.handle.flush_blocking();
+                drop(node);
+            }
+        }
+        let node = Node::open(remains.config());
+        for block in &rest[..acknowledged] {
+            assert!(node.view().header(&block.block_hash()).is_some_and(|header| header.has_data));
+        }
+        let tip = node.tip();
+        let reached = tips.iter().rposition(|at| *at == tip).expect("a tip of the workload");
+        assert!(reached >= acknowledged, "after {steps} steps: {reached} of {acknowledged}");
+        node.check();
+        submit_all(&node, &rest);
+        assert_eq!(node.tip(), last);
+        assert_eq!(node.coins(), coins);
+        node.stop();
+        if !crash.happened() {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes > 60, "only {crashes} steps were made to fail");
+}
+
+#[test]
+fn a_power_loss_costs_recent_blocks_only_and_needs_no_reindex() {
+    let (base, rest) = workload();
+    let (last, coins) = {
+        let twin = Node::open(regtest());
+        submit_all(&twin, &base);
+        submit_all(&twin, &rest);
+        (twin.tip(), twin.coins())
+    };
+    let mut state = 1u64;
+    let mut toss = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 63 == 1
+    };
+    for steps in (0..120).step_by(3) {
+        let remains = Remains::new();
+        let node = Node::open(remains.config());
+        submit_all(&node, &base);
+        node.stop();
+        let crash = Crash::after(steps);
+        if let Ok(node) = Node::try_open(remains.crashing(&crash)) {
+            submit_all(&node, &rest);
+            let _ = node.handle.shutdown_blocking();
+            node.wait();
+        }
+        let remains = Remains { disk: remains.disk.lose_power(&mut toss), ..remains };
+        let node = Node::open(remains.config());
+        assert!(node.view().tip().height.0 >= 101, "what was flushed is there");
+        node.check();
+        submit_all(&node, &rest);
+        assert_eq!(node.tip(), last, "after {steps} steps");
+        assert_eq!(node.coins(), coins);
+        node.stop();
+    }
+}
+
+#[test]
+fn the_active_tip_keeps_its_place_against_a_rival_of_equal_work() {
+    let remains = Remains::new();
+    let node = Node::open(remains.config());
+    let base = node.extend(&node.tip(), 0, 3);
+    let rival = node.extend(&base[1].block_hash(), 1, 1)[0].block_hash();
+    let tip = base[2].block_hash();
+    assert_eq!(node.tip(), tip);
+    node.stop();
+    // Killed right after the change: only the journal knows of it.
+    let crash = Crash::after(usize::MAX);
+    let node = Node::open(remains.crashing(&crash));
+    assert_eq!(node.tip(), tip);
+    node.handle.precious_blocking(rival).unwrap();
+    assert_eq!(node.tip(), rival);
+    crash.left.store(0, Ordering::SeqCst);
+    assert!(node.handle.shutdown_blocking().is_err());
+    node.wait();
+    for _ in 0..2 {
+        let node = Node::open(remains.config());
+        assert_eq!(node.tip(), rival, "though the other came first");
+        node.stop();
+    }
+}
+
+#[test]
+fn marks_survive_a_restart() {
+    let remains = Remains::new();
+    let node = Node::open(remains.config());
+    let base = node.extend(&node.tip(), 0, 5);
+    node.handle.invalidate_blocking(base[2].block_hash()).unwrap();
+    node.stop();
+    let node = Node::open(remains.config());
+    assert_eq!(node.tip(), base[1].block_hash());
+    assert!(node.view().header(&base[4].block_hash()).unwrap().failed);
+    node.handle.reconsider_blocking(base[2].block_hash()).unwrap();
+    assert_eq!(node.tip(), base[4].block_hash());
+    node.stop();
+    assert_eq!(Node::open(remains.config()).tip(), base[4].block_hash());
+}
+
+#[test]
+fn another_nodes_database_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let chainstate = dir.path().join("chainstate");
+    std::fs::create_dir_all(&chainstate).unwrap();
+    std::fs::write(chainstate.join("CURRENT"), "MANIFEST-000001\n").unwrap();
+    let config = Config { location: Config::on_disk(regtest().params, dir.path()).location, ..regtest() };
+    let error = Node::try_open(config).err().expect("not ours");
+    assert!(matches!(&error, ironpeer_chain::OpenError::Foreign { path } if *path == chainstate), "{error}");
+    assert_eq!(std::fs::read_dir(&chainstate).unwrap().count(), 1);
+    assert_eq!(std::fs::read(chainstate.join("CURRENT")).unwrap(), b"MANIFEST-000001\n");
+}
