@@ -9,6 +9,7 @@ mod admission;
 mod config;
 mod core;
 mod feerate;
+mod follow;
 mod handle;
 pub mod limits;
 mod linearise;

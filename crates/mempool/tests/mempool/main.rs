@@ -1,0 +1,10 @@
+//! The mempool on a real chain in memory, with the real kernel.
+
+mod admission;
+mod chain_following;
+mod concurrency;
+mod limits;
+mod persistence;
+mod properties;
+mod replacement;
+mod support;
