@@ -62,14 +62,14 @@ impl MiningHandle {
             // The first tick comes at once.
             ticks.tick().await;
         }
-        trigger.pool_changed(parts.mempool.view().count);
+        trigger.pool_changed(self.waiting_transactions().await);
         while !parts.shutdown.is_cancelled() {
             if trigger.is_due() {
                 match self.start_search(coinbase_script.clone()) {
-                    Ok(search) => self.auto_mined(search.outcome().await, &mut trigger),
+                    Ok(search) => self.auto_mined(search.outcome().await, &mut trigger).await,
                     Err(_) => {
                         self.idle().await;
-                        trigger.pool_changed(parts.mempool.view().count);
+                        trigger.pool_changed(self.waiting_transactions().await);
                     }
                 }
                 continue;
@@ -89,15 +89,27 @@ impl MiningHandle {
                     if matches!(change, Err(RecvError::Closed)) {
                         return;
                     }
-                    trigger.pool_changed(parts.mempool.view().count);
+                    trigger.pool_changed(self.waiting_transactions().await);
                 }
             }
         }
     }
 
-    fn auto_mined(&self, outcome: Result<SearchOutcome, crate::handle::MiningError>, trigger: &mut Trigger) {
+    /// Transactions in the mempool once it stands on the chain's tip: counted earlier, those of a
+    /// block just connected would seem to wait for another.
+    async fn waiting_transactions(&self) -> usize {
         let parts = self.parts();
-        let left = parts.mempool.view().count;
+        parts.mempool.wait_for_seq(parts.chain.view().tip_and_seq().1).await;
+        parts.mempool.info().count
+    }
+
+    async fn auto_mined(
+        &self,
+        outcome: Result<SearchOutcome, crate::handle::MiningError>,
+        trigger: &mut Trigger,
+    ) {
+        let parts = self.parts();
+        let left = self.waiting_transactions().await;
         match outcome {
             Ok(SearchOutcome::Mined(hash)) => {
                 parts.log.log(LogLine::info(format!("Mined block {hash}")));
