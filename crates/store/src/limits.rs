@@ -31,15 +31,6 @@ pub const SCAN_CHUNK_BYTES: usize = 1024 * 1024;
 /// Smaller: the owner must split its records.
 pub const MAX_JOURNAL_RECORD_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Bytes of journal after which its owner should have moved the records into the key-value
-/// store. Larger: a slower start after a crash, which holds all of it in memory. Smaller: more
-/// flushes.
-pub const JOURNAL_SOFT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Bytes of one batch of coins (Core's `-dbbatchsize` default). Larger: more memory at flush.
-/// Smaller: more commits for one flush.
-pub const COINS_BATCH_BYTES: usize = 32 * 1024 * 1024;
-
 /// Block cache of a key-value store where many nodes share a process. Larger: a hundred nodes
 /// no longer fit. Smaller: every point read goes to the page cache.
 pub const SMALL_KV_CACHE_BYTES: u64 = 1024 * 1024;
