@@ -25,9 +25,6 @@ pub const MAX_CONSECUTIVE_FAILURES: usize = 1_000;
 /// Weight units from the limit at which a block is nearly full.
 pub const FULL_ENOUGH_WEIGHT: u64 = 4_000;
 
-/// Hashes a `generate*` call tries unless told otherwise (Core's `DEFAULT_MAX_TRIES`).
-pub const DEFAULT_MAX_TRIES: u64 = 1_000_000;
-
 /// Seconds for which `getblocktemplate` answers from one template while only the mempool
 /// changes. Larger: miners see new fees later. Smaller: each call assembles a block.
 pub const TEMPLATE_MAX_AGE: i64 = 5;
