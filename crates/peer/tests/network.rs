@@ -1,0 +1,243 @@
+//! What the node promises about concurrency, on real sockets.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Client, MemoryLog, World, announces, patiently};
+use ironpeer_peer::{BanUntil, BindError, Listener, Subnet};
+use ironpeer_primitives::ChainRead;
+use ironpeer_sync::ConnectionKind;
+use ironpeer_wire::{Command, Message, encode, encode_frame};
+use tokio::io::AsyncWriteExt;
+
+/// A peer that asks and does not read is not read either, and nobody else waits for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_peer_delays_no_announcement() {
+    let world = World::new();
+    let mut config = world.config();
+    config.send_buffer_bytes = 10_000;
+    let node = world.node_with(1, config, Arc::new(ironpeer_primitives::NullLog));
+    // Blocks are announced once the node is no longer in initial download.
+    node.mine().await;
+
+    let mut slow = Client::join(&world, &node).await;
+    let flood: Vec<u8> =
+        (0..1_000_000u64).flat_map(|nonce| encode(&Message::Ping(nonce), world.magic())).collect();
+    let flooding = tokio::spawn(async move {
+        // Ends with the connection.
+        let _ = slow.stream.write_all(&flood).await;
+        slow
+    });
+
+    let mut healthy = Client::join(&world, &node).await;
+    for _ in 0..3 {
+        let hash = node.mine().await;
+        healthy.receive("the announcement", |message| announces(message, hash)).await;
+    }
+    // 40 MB of pings are not taken from somebody who takes no pongs.
+    assert!(!flooding.is_finished());
+    node.stop().await;
+    patiently("the flood to end", flooding).await.unwrap();
+}
+
+/// The log of this node panics at one message. Who sent it is gone; all others stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_peer_task_ends_that_peer_only() {
+    let world = World::new();
+    let log = MemoryLog::new(Some("received: boom"));
+    let node = world.node_with(1, world.config(), log);
+    let mut good = Client::join(&world, &node).await;
+    let mut bad = Client::join(&world, &node).await;
+    assert_eq!(node.peers.counts().inbound, 2);
+
+    bad.stream.write_all(&encode_frame(Command::new("boom"), &[], world.magic())).await.unwrap();
+    bad.closed().await;
+    good.ping(1).await;
+    assert_eq!(node.peers.panics(), 1);
+    let hash = node.mine().await;
+    good.receive("the announcement", |message| announces(message, hash)).await;
+
+    // A new connection finds everything in order.
+    Client::join(&world, &node).await.ping(2).await;
+    node.stop().await;
+}
+
+#[test]
+fn bind_error_is_returned() {
+    let taken = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let error = Listener::bind(taken.address()).unwrap_err();
+    assert!(matches!(error, BindError::InUse(_)));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "Unable to bind to {} on this computer. Bitcoin Core is probably already running.",
+            taken.address()
+        )
+    );
+    assert!(matches!(Listener::bind("203.0.113.1:0".parse().unwrap()), Err(BindError::Refused(..))));
+}
+
+#[tokio::test]
+async fn port_is_free_after_shutdown() {
+    let world = World::new();
+    let node = world.node(1);
+    let address = node.address;
+    let mut client = Client::join(&world, &node).await;
+    node.stop().await;
+    client.closed().await;
+    assert_eq!(Listener::bind(address).unwrap().address(), address);
+}
+
+/// One block, mined at the first of a hundred nodes in a row, reaches the last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_nodes_in_one_process() {
+    let world = World::new();
+    let nodes: Vec<_> = (0..100).map(|number| world.node(number)).collect();
+    let mut followers: Vec<_> = nodes.iter().map(|node| node.chain.events().0).collect();
+    for pair in nodes.windows(2) {
+        pair[1].peers.try_node(&pair[0].address.to_string()).await;
+    }
+    for _ in 0..2 {
+        let hash = nodes[0].mine().await;
+        for (node, follower) in nodes.iter().zip(&mut followers) {
+            node.reach(follower, hash).await;
+        }
+    }
+    for node in nodes {
+        assert_eq!(node.peers.panics(), 0);
+        node.stop().await;
+    }
+}
+
+/// A pong says that everything sent before the ping has had its effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pong_follows_the_effects_of_what_came_before() {
+    let world = World::new();
+    let node = world.node(1);
+    let mut client = Client::join(&world, &node).await;
+    for nonce in 0..20 {
+        let block = node.next_block();
+        let hash = block.block_hash();
+        client.send(&Message::Block(Arc::new(block))).await;
+        client.ping(nonce).await;
+        assert_eq!(node.chain.view().tip().hash, hash);
+    }
+    node.stop().await;
+}
+
+/// Two nodes shake hands, ping each other, and know it of each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_described_as_core_does() {
+    let world = World::new();
+    let (log, other_log) = (MemoryLog::new(None), MemoryLog::new(None));
+    let node = world.node_with(1, world.config(), log.clone());
+    let other = world.node_with(2, world.config(), other_log.clone());
+    let name = node.address.to_string();
+    other.peers.try_node(&name).await;
+    log.wait_for("Added connection peer=0").await;
+    for log in [&log, &other_log] {
+        log.wait_for("received: version (").await;
+        log.wait_for("received: pong (8 bytes) peer=0").await;
+    }
+    // A second connection to the same node is not made.
+    other.peers.try_node(&name).await;
+    assert_eq!((other.peers.counts().inbound, other.peers.counts().outbound), (0, 1));
+
+    let (here, there) = (node.peers.peers().remove(0), other.peers.peers().remove(0));
+    assert_eq!((here.id.0, here.kind, there.kind), (0, ConnectionKind::Inbound, ConnectionKind::Manual));
+    assert_eq!((there.addr.as_str(), there.service.to_string()), (name.as_str(), name.clone()));
+    assert_eq!(here.addr, there.bind.unwrap().to_string());
+    assert_eq!(here.stats.subver, "/Ironpeer:0.1.0/");
+    for info in [here, there] {
+        let pong = info.bytes_recv_per_msg.iter().find(|(name, _)| *name == "pong").unwrap();
+        assert!(pong.1 >= 29);
+        assert!(info.bytes_recv >= info.bytes_recv_per_msg.iter().map(|(_, bytes)| bytes).sum::<u64>());
+    }
+
+    assert!(other.peers.disconnect_address(&name));
+    other_log.wait_for("disconnect by address match, disconnecting peer=0").await;
+    log.wait_for("socket closed, disconnecting peer=0").await;
+    node.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn banned_peers_are_cut_off_and_kept_out() {
+    let world = World::new();
+    let log = MemoryLog::new(None);
+    let node = world.node_with(1, world.config(), log.clone());
+    let mut client = Client::join(&world, &node).await;
+    let subnet: Subnet = "127.0.0.0/24".parse().unwrap();
+    node.peers.ban(subnet, BanUntil::Default).await.unwrap();
+    assert!(node.peers.ban(subnet, BanUntil::Default).await.is_err());
+    client.closed().await;
+    log.wait_for("disconnect by subnet match, disconnecting peer=0").await;
+
+    let mut refused = tokio::net::TcpStream::connect(node.address).await.unwrap();
+    let mut byte = [0];
+    let read = patiently("the refusal", tokio::io::AsyncReadExt::read(&mut refused, &mut byte)).await;
+    assert!(matches!(read, Ok(0) | Err(_)));
+    log.wait_for("dropped (banned)").await;
+
+    node.peers.unban(subnet).await.unwrap();
+    Client::join(&world, &node).await.ping(1).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn switching_the_network_off_closes_everything() {
+    let world = World::new();
+    let log = MemoryLog::new(None);
+    let node = world.node_with(1, world.config(), log.clone());
+    let mut client = Client::join(&world, &node).await;
+    node.peers.set_network_active(false);
+    client.closed().await;
+    log.wait_for("SetNetworkActive: false").await;
+    log.wait_for("Network not active, disconnecting peer=0").await;
+    node.peers.set_network_active(true);
+    Client::join(&world, &node).await.ping(1).await;
+    node.stop().await;
+}
+
+/// `addnode add` connects now and again after the connection was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_added_node_is_connected() {
+    let world = World::new();
+    let log = MemoryLog::new(None);
+    let (node, other) = (world.node_with(1, world.config(), log.clone()), world.node(2));
+    let name = node.address.to_string();
+    other.peers.add_node(&name).unwrap();
+    assert!(other.peers.add_node(&name).is_err());
+    log.wait_for("received: verack (0 bytes) peer=0").await;
+    assert_eq!(other.peers.added_nodes()[0].connected.unwrap().0.to_string(), name);
+    other.peers.remove_node(&name).unwrap();
+    assert!(other.peers.added_nodes().is_empty());
+    node.stop().await;
+    other.stop().await;
+}
+
+/// Zebra GHSA-h72h, CVE-2015-3641: headers that announce too much end the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oversized_messages_end_the_connection() {
+    let world = World::new();
+    let log = MemoryLog::new(None);
+    let node = world.node_with(1, world.config(), log.clone());
+    let mut client = Client::join(&world, &node).await;
+    let mut head = encode(&Message::Verack, world.magic());
+    head[16..20].copy_from_slice(&4_000_001u32.to_le_bytes());
+    client.stream.write_all(&head).await.unwrap();
+    client.closed().await;
+    log.wait_for("Header error: Size too large (verack, 4000001 bytes), peer=0").await;
+    log.wait_for("receiving message bytes failed, disconnecting peer=0").await;
+
+    // A wrong checksum costs the message, not the connection.
+    let mut client = Client::join(&world, &node).await;
+    let mut bad = encode(&Message::Ping(1), world.magic());
+    bad[20] ^= 1;
+    client.stream.write_all(&bad).await.unwrap();
+    client.ping(2).await;
+    log.wait_for("Header error: Wrong checksum (ping, 8 bytes)").await;
+    node.stop().await;
+}
