@@ -83,7 +83,6 @@ impl Core {
                 break;
             }
             self.step_towards(target)?;
-            self.flush_if_needed()?;
         }
         Ok(())
     }
@@ -427,7 +426,7 @@ impl Core {
             shared.ring.push(Arc::new(event), bytes, info);
         }
         self.after_commit(&tips);
-        Ok(())
+        self.flush_if_needed()
     }
 
     /// Stores what the blocks spent, and that they are valid.

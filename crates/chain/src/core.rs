@@ -367,9 +367,12 @@ impl Core {
         }
     }
 
-    /// Whether the writer must end its work early: something broke, or `-stopatheight` is reached.
+    /// Whether the writer must end its work early: something broke, the node shuts down, or
+    /// `-stopatheight` is reached.
     pub(crate) fn interrupted(&self) -> bool {
-        self.shared.failed() || *self.shared.stop_requested.borrow()
+        self.shared.failed()
+            || self.shared.stopping.load(Ordering::Relaxed)
+            || *self.shared.stop_requested.borrow()
     }
 
     /// Core's `ProcessNewBlock` for several blocks that came at once: all are accepted in order,

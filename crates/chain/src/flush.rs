@@ -98,6 +98,8 @@ impl Core {
     pub(crate) fn sync(&mut self) -> Result<(), Fatal> {
         if self.unsynced {
             self.shared.files.sync()?;
+            // A later start need not look whether those bytes are there.
+            self.journal.append([Record::Synced.encode().as_slice()])?;
             self.journal.sync()?;
             self.unsynced = false;
         }
@@ -173,9 +175,9 @@ impl Core {
     /// Writes everything and waits until it is on disk.
     pub(crate) fn flush_all(&mut self) -> Result<(), Fatal> {
         self.write_journal()?;
+        self.sync()?;
         self.start_flush("FORCE_SYNC")?;
-        self.finish_flush()?;
-        self.sync()
+        self.finish_flush()
     }
 
     /// Picks the moment of the next periodic flush.

@@ -268,11 +268,13 @@ impl ChainHandle {
         self.call(0, |reply| Command::Flush { reply }).await
     }
 
-    /// Flushes and ends the writer. Later calls fail with [`ChainStopped`].
+    /// Flushes and ends the writer. Later calls fail with [`ChainStopped`]. A long activation under
+    /// way ends between two blocks; what it leaves is taken up at the next start.
     ///
     /// # Errors
     /// If it had stopped already.
     pub async fn shutdown(&self) -> Result<(), ChainStopped> {
+        self.shared.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
         self.call(0, |reply| Command::Shutdown { reply }).await
     }
 

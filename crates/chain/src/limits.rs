@@ -47,7 +47,7 @@ pub const IMPORT_BATCH_BYTES: usize = 16 << 20;
 
 /// Bytes of journal after which rows go to the index and the journal starts anew. Larger: slower
 /// start after a crash. Smaller: more index writes.
-pub const JOURNAL_ROTATE_BYTES: u64 = 64 << 20;
+pub const JOURNAL_ROTATE_BYTES: u64 = 16 << 20;
 
 /// How long written blocks and journal records may stay unsynced: what a power loss can cost.
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);

@@ -232,14 +232,17 @@ fn wipe(kv: &dyn Kv, spaces: &[ironpeer_store::Space]) -> Result<(), StoreError>
 /// What index and journal hold together.
 struct Stored {
     rows: HashMap<BlockHash, Row>,
-    /// Those the journal had: their bytes may not have reached the disk.
+    /// Those the journal had.
     journaled: HashSet<BlockHash>,
+    /// Those whose bytes may not have reached the disk.
+    suspect: HashSet<BlockHash>,
     tip: Option<BlockHash>,
 }
 
 fn read_index(index: &dyn Kv, records: &[Vec<u8>]) -> Result<Stored, OpenError> {
     let damaged = || OpenError::Corrupted("Error loading block database".into());
-    let mut stored = Stored { rows: HashMap::new(), journaled: HashSet::new(), tip: None };
+    let mut stored =
+        Stored { rows: HashMap::new(), journaled: HashSet::new(), suspect: HashSet::new(), tip: None };
     for pair in index.iter(ROWS) {
         let (key, value) = pair?;
         let row = Row::decode(&value).ok_or_else(damaged)?;
@@ -254,9 +257,11 @@ fn read_index(index: &dyn Kv, records: &[Vec<u8>]) -> Result<Stored, OpenError> 
             Record::Row(row) => {
                 let hash = row.header.block_hash();
                 stored.journaled.insert(hash);
+                stored.suspect.insert(hash);
                 stored.rows.insert(hash, row);
             }
             Record::Tip(hash) => stored.tip = Some(hash),
+            Record::Synced => stored.suspect.clear(),
         }
     }
     Ok(stored)
@@ -266,7 +271,7 @@ fn read_index(index: &dyn Kv, records: &[Vec<u8>]) -> Result<Stored, OpenError> 
 /// loss took them, and they will be fetched again. Returns how many.
 fn drop_lost_bytes(stored: &mut Stored, files: &BlockFiles, pool: &rayon::ThreadPool) -> usize {
     let suspects: Vec<(BlockHash, Row)> = stored
-        .journaled
+        .suspect
         .iter()
         .filter_map(|hash| stored.rows.get(hash).map(|row| (*hash, row.clone())))
         .filter(|(_, row)| row.data.is_some())
@@ -413,6 +418,7 @@ fn open_core(
             checker,
             fatal,
             stop_requested: watch::Sender::new(false),
+            stopping: AtomicBool::new(false),
             initial_download: AtomicBool::new(true),
             reindexing: AtomicBool::new(reindexing),
             large_invalid_chain: AtomicBool::new(false),
@@ -606,7 +612,6 @@ impl Core {
                 }
             }
             self.step_towards(tip)?;
-            self.flush_if_needed()?;
             if self.interrupted() {
                 return Ok(());
             }

@@ -13,6 +13,8 @@ use crate::tree::{Node, Validity};
 const ROW: u8 = b'R';
 /// Starts a journal record that names the active tip.
 const TIP: u8 = b'T';
+/// The journal record that stands for a sync.
+const SYNCED: u8 = b'S';
 
 const FAILED: u8 = 0x04;
 const HAS_DATA: u8 = 0x08;
@@ -103,6 +105,8 @@ pub(crate) enum Record {
     Row(Row),
     /// The tip is this now.
     Tip(BlockHash),
+    /// Every block and undo byte that the records before this one point at is on disk for good.
+    Synced,
 }
 
 impl Record {
@@ -118,6 +122,7 @@ impl Record {
                 out.extend(hash.as_byte_array());
                 out
             }
+            Self::Synced => vec![SYNCED],
         }
     }
 
@@ -126,6 +131,7 @@ impl Record {
         match input.split_first()? {
             (&ROW, row) => Row::decode(row).map(Self::Row),
             (&TIP, hash) => BlockHash::from_slice(hash).ok().map(Self::Tip),
+            (&SYNCED, []) => Some(Self::Synced),
             _ => None,
         }
     }

@@ -36,6 +36,7 @@ fn rows_come_back_as_they_were() {
     }
     let tip = Record::Tip(genesis_block(Network::Regtest).block_hash());
     assert_eq!(Record::decode(&tip.encode()), Some(tip));
+    assert_eq!(Record::decode(&Record::Synced.encode()), Some(Record::Synced));
 }
 
 #[test]

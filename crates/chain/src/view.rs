@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub checker: Arc<dyn Checker>,
     pub fatal: watch::Sender<Option<Arc<str>>>,
     pub stop_requested: watch::Sender<bool>,
+    /// The node is shutting down: long work ends between two blocks.
+    pub stopping: AtomicBool,
     pub initial_download: AtomicBool,
     pub reindexing: AtomicBool,
     pub large_invalid_chain: AtomicBool,

@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bitcoin::Work;
 use ironpeer_chain::{Backends, Config, Location, UtxoHashKind};
-use ironpeer_consensus::Params;
+use ironpeer_consensus::{Checker, InlineChecker, Params, ScriptCache, ScriptFailure, TxScriptCheck};
 use ironpeer_primitives::ChainRead;
 use ironpeer_testkit::testdata;
 use support::Node;
@@ -71,6 +75,7 @@ impl Oracle {
 fn imports_testnet3_1_to_4000_and_equals_the_oracle() {
     let node = TESTNET.import(TESTNET.config());
     TESTNET.compare(&node);
+    assert_eq!(node.view().chain_tx_count(&node.view().tip().hash), Some(4942));
     assert_eq!(node.handle.verify_blocking(4, 100), Ok(Ok(())));
 }
 
@@ -147,4 +152,45 @@ fn blocks_in_any_order_and_noise_between_them_make_no_difference() {
     let stats = node.handle.import_blocking(&file).unwrap();
     assert_eq!((stats.found, stats.without_parent), (439, 0));
     MAIN.compare(&node);
+}
+
+/// Counts the transactions whose scripts are checked.
+struct Counting {
+    checked: Arc<AtomicUsize>,
+    inner: InlineChecker,
+}
+
+impl Checker for Counting {
+    fn check(&self, checks: Vec<TxScriptCheck>) -> Result<(), (usize, ScriptFailure)> {
+        self.checked.fetch_add(checks.len(), Ordering::Relaxed);
+        self.inner.check(checks)
+    }
+}
+
+/// Transactions whose scripts were checked while importing with `config`.
+fn scripts_checked(config: Config) -> usize {
+    let checked = Arc::new(AtomicUsize::new(0));
+    let inner = InlineChecker::new(Arc::new(ScriptCache::new(1 << 16, [1; 32])));
+    let node = Node::with_checker(config, Arc::new(Counting { checked: Arc::clone(&checked), inner }));
+    node.handle.import_blocking(&testdata(TESTNET.file)).unwrap();
+    TESTNET.compare(&node);
+    checked.load(Ordering::Relaxed)
+}
+
+#[test]
+fn assumevalid_spares_scripts_only_where_core_does() {
+    let tip = Some(TESTNET.tip.parse().unwrap());
+    let free = |assume_valid, work: u8| Config {
+        assume_valid,
+        minimum_chainwork: Work::from_be_bytes([work; 32]),
+        ..TESTNET.config()
+    };
+    // Of 4,942 transactions, the genesis block's among them, 4,001 are coinbases.
+    let all = 4942 - 4001;
+    assert_eq!(scripts_checked(free(None, 0)), all);
+    let unknown = Some("33".repeat(32).parse().unwrap());
+    assert_eq!(scripts_checked(free(unknown, 0)), all, "not among our headers");
+    assert_eq!(scripts_checked(free(tip, 1)), all, "the best header has too little work");
+    let spared = scripts_checked(free(tip, 0));
+    assert!(spared > 0 && spared < all, "only what lies two weeks of work below: {spared} of {all}");
 }

@@ -297,3 +297,70 @@ fn another_nodes_database_is_left_alone() {
     assert_eq!(std::fs::read_dir(&chainstate).unwrap().count(), 1);
     assert_eq!(std::fs::read(chainstate.join("CURRENT")).unwrap(), b"MANIFEST-000001\n");
 }
+
+#[test]
+fn coins_are_flushed_by_the_clock() {
+    let remains = Remains::new();
+    let config = || Config { cache_bytes: 100 << 20, ..remains.config() };
+    let node = Node::open(config());
+    node.extend(&node.tip(), 0, 3);
+    let best = || remains.coins.get(Space(1), b"B").unwrap();
+    assert_eq!(best(), None, "all is in memory still");
+    node.clock.advance(std::time::Duration::from_secs(71 * 60));
+    let last = node.extend(&node.tip(), 0, 1);
+    // The flush runs beside the writer; a second one waits for it.
+    node.handle.flush_blocking().unwrap();
+    assert_eq!(best().unwrap(), AsRef::<[u8]>::as_ref(&last[0].block_hash()));
+}
+
+#[test]
+fn damage_is_named_or_harmless_and_never_a_panic() {
+    let (base, rest) = workload();
+    let mut state = 7u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut named, mut harmless) = (0, 0);
+    for round in 0..60 {
+        let remains = Remains::new();
+        let node = Node::open(remains.config());
+        submit_all(&node, &base);
+        node.handle.flush_blocking().unwrap();
+        submit_all(&node, &rest);
+        let tip = node.tip();
+        if round % 2 == 0 {
+            node.stop();
+        }
+        let file = ["/blocks/blk00000.dat", "/blocks/rev00000.dat", "/journal.dat"][round % 3];
+        let disk = remains.disk.lose_power(|| true);
+        disk.damage(std::path::Path::new(file), |bytes| {
+            let at = random(bytes.len());
+            match random(3) {
+                0 => bytes[at] ^= 1 << random(8),
+                1 => bytes.truncate(at),
+                _ => bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte = 0),
+            }
+        });
+        let remains = Remains { disk, ..remains };
+        match Node::try_open(remains.config()) {
+            Err(_) => named += 1,
+            Ok(node) => {
+                for block in base.iter().chain(&rest) {
+                    let hash = block.block_hash();
+                    if let Ok(read) = node.view().block(&hash) {
+                        assert_eq!(read.block_hash(), hash);
+                    }
+                    let _ = node.view().undo(&hash);
+                }
+                // What was lost can be had again.
+                submit_all(&node, &base);
+                submit_all(&node, &rest);
+                if node.handle.fatal().borrow().is_none() && node.tip() == tip {
+                    harmless += 1;
+                }
+            }
+        }
+    }
+    assert!(named > 0 && harmless > 0, "{named} named, {harmless} harmless");
+}
