@@ -313,8 +313,9 @@ impl Sync {
             self.forget_block_request(cx.now, &hash, None);
         }
         // The sender is remembered for as long as the block may still turn out invalid.
-        let settled = cx.chain.header(&hash).is_none_or(|info| info.fully_valid || info.failed);
-        if !outcome.new || settled {
+        let unsettled =
+            cx.chain.header(&hash).is_some_and(|info| info.has_data && !info.fully_valid && !info.failed);
+        if !unsettled {
             self.block_sources.remove(&hash);
         }
     }
