@@ -44,10 +44,11 @@ fn sum(nodes: &[Node], set: u64) -> FeeFrac {
 pub fn linearise(nodes: &[Node]) -> Linearised {
     debug_assert!(nodes.len() <= 64, "clusters are limited to 64 transactions");
     let ancestors = ancestor_sets(nodes);
+    let mut flow = Flow::new(nodes.len());
     let mut out = Linearised::default();
     let mut left = if nodes.len() >= 64 { u64::MAX } else { (1 << nodes.len()) - 1 };
     while left != 0 {
-        let chunk = best_closure(nodes, &ancestors, left);
+        let chunk = best_closure(nodes, &ancestors, left, &mut flow);
         let mut members: Vec<usize> = bits(chunk).collect();
         // A child has all its parent's ancestors and the parent: always more than the parent.
         members.sort_by_key(|&at| (ancestors[at] & chunk).count_ones());
@@ -76,7 +77,7 @@ fn ancestor_sets(nodes: &[Node]) -> Vec<u64> {
 
 /// The set with the highest feerate among those closed under ancestors within `left`; of equals
 /// a small one.
-fn best_closure(nodes: &[Node], ancestors: &[u64], left: u64) -> u64 {
+fn best_closure(nodes: &[Node], ancestors: &[u64], left: u64, flow: &mut Flow) -> u64 {
     let better = |a: FeeFrac, b: FeeFrac| a.cmp_rate(b).then_with(|| b.weight.cmp(&a.weight));
     let mut best = bits(left)
         .map(|at| ancestors[at] & left)
@@ -85,7 +86,7 @@ fn best_closure(nodes: &[Node], ancestors: &[u64], left: u64) -> u64 {
     if best == left {
         return best;
     }
-    while let Some(improved) = closure_above(nodes, left, sum(nodes, best)) {
+    while let Some(improved) = closure_above(nodes, left, sum(nodes, best), flow) {
         best = improved;
     }
     // Parts that do not hang together each have the same feerate, or one would be better alone.
@@ -109,18 +110,54 @@ fn components(nodes: &[Node], set: u64) -> Vec<u64> {
     parts
 }
 
+/// What children's worth pays of their parents' cost.
+struct Flow {
+    count: usize,
+    /// By child, then parent.
+    paid: Vec<i128>,
+    /// For each parent the children that pay for it.
+    payers: Vec<u64>,
+}
+
+impl Flow {
+    fn new(count: usize) -> Self {
+        Self { count, paid: vec![0; count * count], payers: vec![0; count] }
+    }
+
+    fn clear(&mut self) {
+        for parent in 0..self.count {
+            for child in bits(std::mem::take(&mut self.payers[parent])) {
+                self.paid[child * self.count + parent] = 0;
+            }
+        }
+    }
+
+    fn paid(&self, child: usize, parent: usize) -> i128 {
+        self.paid[child * self.count + parent]
+    }
+
+    fn pay(&mut self, child: usize, parent: usize, amount: i128) {
+        let paid = &mut self.paid[child * self.count + parent];
+        *paid += amount;
+        if *paid > 0 {
+            self.payers[parent] |= 1 << child;
+        } else {
+            self.payers[parent] &= !(1 << child);
+        }
+    }
+}
+
 /// A set closed under ancestors within `left` whose feerate is above `rate`, if there is one:
 /// the source side of a minimum cut in which every transaction is worth its fee less what its
 /// weight costs at that rate.
-fn closure_above(nodes: &[Node], left: u64, rate: FeeFrac) -> Option<u64> {
+fn closure_above(nodes: &[Node], left: u64, rate: FeeFrac, flow: &mut Flow) -> Option<u64> {
     let worth = |at: usize| {
         let frac = nodes[at].frac;
         i128::from(frac.fee) * i128::from(rate.weight) - i128::from(rate.fee) * i128::from(frac.weight)
     };
     let mut spare: Vec<i128> =
         (0..nodes.len()).map(|at| if left >> at & 1 == 1 { worth(at) } else { 0 }).collect();
-    // flow[child][parent]: what the child's worth pays of the parent's cost.
-    let mut flow = vec![vec![0i128; nodes.len()]; nodes.len()];
+    flow.clear();
     loop {
         // A breadth-first search from all that have worth to spare.
         let mut seen = bits(left).filter(|&at| spare[at] > 0).fold(0u64, |seen, at| seen | 1 << at);
@@ -134,10 +171,7 @@ fn closure_above(nodes: &[Node], left: u64, rate: FeeFrac) -> Option<u64> {
                 reached = Some(at);
                 break;
             }
-            let back = bits(left & !seen)
-                .filter(|&child| flow[child][at] > 0)
-                .fold(0u64, |set, child| set | 1 << child);
-            for next in bits((nodes[at].parents & left | back) & !seen) {
+            for next in bits((nodes[at].parents & left | flow.payers[at]) & !seen) {
                 seen |= 1 << next;
                 from[next] = Some(at);
                 queue.push(next);
@@ -157,15 +191,15 @@ fn closure_above(nodes: &[Node], left: u64, rate: FeeFrac) -> Option<u64> {
         for step in path.windows(2) {
             let (to, from) = (step[0], step[1]);
             if nodes[from].parents >> to & 1 == 0 {
-                amount = amount.min(flow[to][from]);
+                amount = amount.min(flow.paid(to, from));
             }
         }
         for step in path.windows(2) {
             let (to, from) = (step[0], step[1]);
             if nodes[from].parents >> to & 1 == 1 {
-                flow[from][to] += amount;
+                flow.pay(from, to, amount);
             } else {
-                flow[to][from] -= amount;
+                flow.pay(to, from, -amount);
             }
         }
         spare[at] -= amount;
