@@ -17,7 +17,7 @@ use crate::feerate::{FeeRate, compare_diagrams};
 use crate::limits;
 use crate::linearise::diagram;
 use crate::policy;
-use crate::pool::{NewEntry, Pool};
+use crate::pool::{NewEntry, NewLink, Pool};
 use crate::truc;
 
 /// How the node itself wants a transaction treated.
@@ -31,6 +31,28 @@ pub struct Terms {
     pub max_feerate: Option<FeeRate>,
     /// Made here.
     pub local: bool,
+    /// It may push nothing out.
+    pub no_replacement: bool,
+    /// It may not take the place of a version 3 sibling.
+    pub no_sibling_eviction: bool,
+    /// Its package's feerate counts, not its own.
+    pub skip_feerate: bool,
+    /// Others of its package follow: the size limit waits for them.
+    pub skip_size_limit: bool,
+}
+
+/// A transaction that is fine in itself; what it does to others is yet to be judged.
+#[derive(Clone, Debug)]
+pub struct Prechecked {
+    pub entry: NewEntry,
+    /// What it spends, in input order.
+    pub spent: Vec<TxOut>,
+    /// Its parents in the mempool.
+    pub parents: BTreeSet<Txid>,
+    /// What spends the same as it.
+    pub conflicts: BTreeSet<Txid>,
+    /// One of them is a version 3 sibling instead.
+    pub sibling_eviction: bool,
 }
 
 /// A transaction that passed all but its scripts.
@@ -43,7 +65,8 @@ pub struct Checked {
     pub flags: ScriptFlags,
     /// What must leave for it.
     pub replaces: BTreeSet<Txid>,
-    pub bypass_limits: bool,
+    /// The size limit is to be enforced with it.
+    pub limit_size: bool,
     pub local: bool,
     /// The state of things this was found under.
     pub epoch: (u64, u64),
@@ -72,6 +95,14 @@ pub struct FetchedCoins {
     pub coins: HashMap<OutPoint, Option<Coin>>,
     /// One of the transaction's own outputs is a coin already.
     pub already_known: bool,
+}
+
+/// What lies outside the mempool.
+pub struct World<'a> {
+    /// Headers.
+    pub chain: &'a dyn ChainRead,
+    /// The time.
+    pub now: UnixTime,
 }
 
 /// The chain that ends at the mempool's tip.
@@ -141,17 +172,21 @@ impl MempoolCore {
         }
     }
 
-    fn spent_coins(&self, tx: &Transaction, fetched: &FetchedCoins) -> Result<Vec<Coin>, Refusal> {
+    fn spent_coins(
+        &self,
+        tx: &Transaction,
+        fetched: &FetchedCoins,
+        package: &[Arc<Transaction>],
+    ) -> Result<Vec<Coin>, Refusal> {
         let mut coins = Vec::with_capacity(tx.input.len());
         for input in &tx.input {
             let outpoint = &input.previous_output;
-            let coin = if self.pool.contains(&outpoint.txid) {
-                // Mempool transactions are taken to confirm in the next block.
-                pool_output(&self.pool, outpoint).map(|output| Coin {
-                    output,
-                    height: self.tip.height.next(),
-                    is_coinbase: false,
-                })
+            // Unconfirmed transactions are taken to confirm in the next block.
+            let unconfirmed = |output| Coin { output, height: self.tip.height.next(), is_coinbase: false };
+            let coin = if let Some(parent) = package.iter().find(|tx| tx.compute_txid() == outpoint.txid) {
+                parent.output.get(outpoint.vout as usize).cloned().map(unconfirmed)
+            } else if self.pool.contains(&outpoint.txid) {
+                pool_output(&self.pool, outpoint).map(unconfirmed)
             } else {
                 fetched.coins.get(outpoint).ok_or(Refusal::Stale)?.clone()
             };
@@ -169,15 +204,16 @@ impl MempoolCore {
         Ok(coins)
     }
 
-    /// Everything but scripts, in Core's order. `tx` has passed [`check_alone`].
-    pub fn check(
+    /// What a transaction is by itself and among its parents, in Core's order (`PreChecks`). `tx`
+    /// has passed [`check_alone`]; `package` holds those of its package that go before it.
+    pub fn precheck(
         &mut self,
         tx: &Arc<Transaction>,
         terms: Terms,
         fetched: &FetchedCoins,
-        chain: &dyn ChainRead,
-        now: UnixTime,
-    ) -> Result<Checked, Refusal> {
+        package: &[Arc<Transaction>],
+        world: &World<'_>,
+    ) -> Result<Prechecked, Refusal> {
         if fetched.tip != self.tip.hash {
             return Err(Refusal::Stale);
         }
@@ -189,10 +225,13 @@ impl MempoolCore {
             .filter_map(|input| self.pool.spender(&input.previous_output))
             .map(|entry| entry.txid)
             .collect();
-        let coins = self.spent_coins(tx, fetched)?;
+        if terms.no_replacement && !conflicts.is_empty() {
+            return Err(policy_reject("bip125-replacement-disallowed").into());
+        }
+        let coins = self.spent_coins(tx, fetched, package)?;
 
         let next = self.tip.height.next();
-        let ancestry = TipAncestry { chain, tip: self.tip };
+        let ancestry = TipAncestry { chain: world.chain, tip: self.tip };
         let locks = calculate_sequence_locks(tx, true, coins.iter().map(|coin| coin.height), &ancestry);
         if !sequence_locks_met(locks, next, self.tip.median_time_past) {
             return Err(TxReject::new(TxClass::PrematureSpend, "non-BIP68-final").into());
@@ -237,27 +276,38 @@ impl MempoolCore {
                 .with_debug(sigop_cost.to_string())
                 .into());
         }
-        if !terms.bypass_limits {
-            self.check_feerate(entry.vsize, modified, now)?;
+        if !terms.bypass_limits && !terms.skip_feerate {
+            self.check_feerate(entry.vsize, modified, world.now)?;
         }
         let parents = self.pool.parents_of(tx);
         let mut sibling_eviction = false;
         if !terms.bypass_limits {
             let subject = truc::Subject { tx, txid, wtxid, vsize: entry.vsize };
             if let Err(violation) = truc::check(&self.pool, &subject, &parents, &conflicts) {
-                let Some(sibling) = violation.sibling else {
+                let Some(sibling) = violation.sibling.filter(|_| !terms.no_sibling_eviction) else {
                     return Err(policy_reject("TRUC-violation").with_debug(violation.debug).into());
                 };
                 conflicts.insert(sibling);
                 sibling_eviction = true;
             }
         }
-        let replaces = if conflicts.is_empty() {
-            BTreeSet::new()
-        } else {
-            self.check_replacement(&entry, &parents, &conflicts, sibling_eviction)?
-        };
-        self.check_cluster(&entry, &parents, &replaces)?;
+        Ok(Prechecked { entry, spent, parents, conflicts, sibling_eviction })
+    }
+
+    /// Everything but scripts, of a transaction that comes alone.
+    pub fn check(
+        &mut self,
+        tx: &Arc<Transaction>,
+        terms: Terms,
+        fetched: &FetchedCoins,
+        world: &World<'_>,
+    ) -> Result<Checked, Refusal> {
+        let prechecked = self.precheck(tx, terms, fetched, &[], world)?;
+        let Prechecked { entry, parents, conflicts, .. } = &prechecked;
+        let (txid, wtxid) = (entry.txid, entry.wtxid);
+        let replaces =
+            if conflicts.is_empty() { BTreeSet::new() } else { self.check_replacement(&prechecked)? };
+        self.check_cluster(&[NewLink { entry, parents }], &replaces)?;
         if !conflicts.is_empty() {
             let ancestors = self.pool.with_ancestors(parents.iter().copied());
             if let Some(conflict) = ancestors.iter().find(|ancestor| conflicts.contains(*ancestor)) {
@@ -266,27 +316,28 @@ impl MempoolCore {
                     .into());
             }
         }
-        if let Some(max) = terms.max_feerate {
-            let fee = u128::from(u64::try_from(modified).unwrap_or(0));
-            if fee * 1_000 > u128::from(max.sat_per_kvb()) * u128::from(entry.vsize) {
-                return Err(policy_reject("max feerate exceeded").into());
-            }
-        }
+        check_max_feerate(entry, terms)?;
         if !terms.bypass_limits && self.config.require_standard {
-            self.check_ephemeral_spends(tx, &txid, &wtxid, &parents)?;
+            self.check_ephemeral_spends(tx, &wtxid, &[])?;
         }
-        Ok(Checked {
-            entry,
-            spent: spent.into(),
-            flags: script_flags(&self.tip.hash, self.tip.height, &self.params),
-            replaces,
-            bypass_limits: terms.bypass_limits,
-            local: terms.local,
-            epoch: self.epoch(),
-        })
+        Ok(self.checked(prechecked, terms, replaces))
     }
 
-    fn check_feerate(&mut self, vsize: u64, modified_fee: i64, now: UnixTime) -> Result<(), TxReject> {
+    /// What goes on to the script checks.
+    pub fn checked(&self, prechecked: Prechecked, terms: Terms, replaces: BTreeSet<Txid>) -> Checked {
+        Checked {
+            entry: prechecked.entry,
+            spent: prechecked.spent.into(),
+            flags: script_flags(&self.tip.hash, self.tip.height, &self.params),
+            replaces,
+            limit_size: !terms.bypass_limits && !terms.skip_size_limit,
+            local: terms.local,
+            epoch: self.epoch(),
+        }
+    }
+
+    /// The minimum feerates, for one transaction or a package.
+    pub fn check_feerate(&mut self, vsize: u64, modified_fee: i64, now: UnixTime) -> Result<(), TxReject> {
         let below = |needed: u64| modified_fee < i64::try_from(needed).unwrap_or(i64::MAX);
         let rolling = self.rolling_min_fee(now).fee(vsize);
         let relay = self.config.min_relay.fee(vsize);
@@ -300,90 +351,129 @@ impl MempoolCore {
         Err(TxReject::new(TxClass::Reconsiderable, reason).with_debug(format!("{modified_fee} < {needed}")))
     }
 
-    fn check_cluster(
-        &self,
-        entry: &NewEntry,
-        parents: &BTreeSet<Txid>,
-        replaces: &BTreeSet<Txid>,
-    ) -> Result<(), TxReject> {
-        let (count, weight) = self.pool.cluster_with(entry, parents, replaces);
-        if count > self.cluster_count_limit() || weight > self.cluster_weight_limit() {
-            return Err(policy_reject("too-large-cluster"));
-        }
-        Ok(())
+    /// The cluster limits, with all of `new` in and `replaces` gone.
+    pub fn check_cluster(&self, new: &[NewLink<'_>], replaces: &BTreeSet<Txid>) -> Result<(), TxReject> {
+        let too_large = self.pool.clusters_with(new, replaces).into_iter().any(|(count, weight)| {
+            count > self.cluster_count_limit() || weight > self.cluster_weight_limit()
+        });
+        if too_large { Err(policy_reject("too-large-cluster")) } else { Ok(()) }
     }
 
     /// The replacement rules: how much may be replaced, that it pays, that miners gain. Returns
     /// everything that would leave.
-    fn check_replacement(
-        &self,
-        entry: &NewEntry,
-        parents: &BTreeSet<Txid>,
-        conflicts: &BTreeSet<Txid>,
-        sibling_eviction: bool,
-    ) -> Result<BTreeSet<Txid>, TxReject> {
+    fn check_replacement(&self, prechecked: &Prechecked) -> Result<BTreeSet<Txid>, TxReject> {
+        let Prechecked { entry, parents, conflicts, sibling_eviction, .. } = prechecked;
         let txid = entry.txid;
-        let suffix = if sibling_eviction { " (including sibling eviction)" } else { "" };
+        let suffix = if *sibling_eviction { " (including sibling eviction)" } else { "" };
+        let replaces = self.replaced_by(conflicts, &txid).map_err(|debug| {
+            let reason = format!("too many potential replacements{suffix}");
+            TxReject::new(TxClass::MempoolPolicy, reason).with_debug(debug)
+        })?;
+        self.pays_for(&replaces, entry.modified_fee(), entry.vsize, &txid).map_err(|debug| {
+            let reason = format!("insufficient fee{suffix}");
+            TxReject::new(TxClass::Reconsiderable, reason).with_debug(debug)
+        })?;
+        let new = [NewLink { entry, parents }];
+        self.check_cluster(&new, &replaces)?;
+        self.improves_diagram(&new, &replaces).map_err(|debug| {
+            TxReject::new(TxClass::Reconsiderable, "replacement-failed").with_debug(debug)
+        })?;
+        Ok(replaces)
+    }
+
+    /// Everything that would leave for `txid`, or Core's text if that touches too many clusters
+    /// (rule 5).
+    pub fn replaced_by(&self, conflicts: &BTreeSet<Txid>, txid: &Txid) -> Result<BTreeSet<Txid>, String> {
         let clusters = self.pool.cluster_count(conflicts);
         if clusters > limits::MAX_REPLACEMENT_CLUSTERS {
-            let reason = format!("too many potential replacements{suffix}");
-            return Err(TxReject::new(TxClass::MempoolPolicy, reason).with_debug(format!(
+            return Err(format!(
                 "rejecting replacement {txid}; too many conflicting clusters ({clusters} > {})",
                 limits::MAX_REPLACEMENT_CLUSTERS
-            )));
+            ));
         }
-        let replaces = self.pool.with_descendants(conflicts.iter().copied());
+        Ok(self.pool.with_descendants(conflicts.iter().copied()))
+    }
+
+    /// Rules 3 and 4: no less fee than what leaves, and enough more for its own relay. Core's
+    /// text if not.
+    pub fn pays_for(
+        &self,
+        replaces: &BTreeSet<Txid>,
+        new_fees: i64,
+        vsize: u64,
+        txid: &Txid,
+    ) -> Result<(), String> {
         let old_fees = replaces
             .iter()
             .filter_map(|old| self.pool.get(old))
             .fold(0i64, |sum, old| sum.saturating_add(old.modified_fee()));
-        let insufficient = |debug: String| {
-            let reason = format!("insufficient fee{suffix}");
-            Err(TxReject::new(TxClass::Reconsiderable, reason).with_debug(debug))
-        };
-        let new_fees = entry.modified_fee();
         if new_fees < old_fees {
-            return insufficient(format!(
+            return Err(format!(
                 "rejecting replacement {txid}, less fees than conflicting txs; {} < {}",
                 signed_money(new_fees),
                 signed_money(old_fees)
             ));
         }
         let additional = new_fees.saturating_sub(old_fees);
-        let needed = i64::try_from(self.config.incremental.fee(entry.vsize)).unwrap_or(i64::MAX);
+        let needed = i64::try_from(self.config.incremental.fee(vsize)).unwrap_or(i64::MAX);
         if additional < needed {
-            return insufficient(format!(
+            return Err(format!(
                 "rejecting replacement {txid}, not enough additional fees to relay; {} < {}",
                 signed_money(additional),
                 signed_money(needed)
             ));
         }
-        self.check_cluster(entry, parents, &replaces)?;
-        let preview = self.pool.preview(entry, parents, &replaces);
+        Ok(())
+    }
+
+    /// Whether miners gain, whatever room a block has left. Core's text if not.
+    pub fn improves_diagram(
+        &self,
+        new: &[NewLink<'_>],
+        replaces: &BTreeSet<Txid>,
+    ) -> Result<(), &'static str> {
+        let preview = self.pool.preview(new, replaces);
         let order = compare_diagrams(&diagram(preview.after), &diagram(preview.before));
-        if order != Some(std::cmp::Ordering::Greater) {
-            return Err(TxReject::new(TxClass::Reconsiderable, "replacement-failed")
-                .with_debug("insufficient feerate: does not improve feerate diagram"));
+        if order == Some(std::cmp::Ordering::Greater) {
+            Ok(())
+        } else {
+            Err("insufficient feerate: does not improve feerate diagram")
         }
-        Ok(replaces)
     }
 
     /// A parent's dust must be spent with whatever else is spent of it (`CheckEphemeralSpends`).
-    fn check_ephemeral_spends(
+    /// Parents are looked for in `package` and the mempool.
+    pub fn check_ephemeral_spends(
         &self,
         tx: &Transaction,
-        txid: &Txid,
         wtxid: &Wtxid,
-        parents: &BTreeSet<Txid>,
+        package: &[Arc<Transaction>],
     ) -> Result<(), TxReject> {
-        let spends = |outpoint: OutPoint| tx.input.iter().any(|input| input.previous_output == outpoint);
-        for parent in parents.iter().filter_map(|parent| self.pool.get(parent)) {
-            let mut dust = policy::dust_outputs(&parent.tx, self.config.dust_relay);
-            if dust.any(|place| !spends(OutPoint { txid: parent.txid, vout: place as u32 })) {
-                return Err(policy_reject("missing-ephemeral-spends")
-                    .with_debug(format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust")));
+        let spent: BTreeSet<OutPoint> = tx.input.iter().map(|input| input.previous_output).collect();
+        let parents: BTreeSet<Txid> = spent.iter().map(|outpoint| outpoint.txid).collect();
+        for txid in parents {
+            let in_package = package.iter().find(|tx| tx.compute_txid() == txid);
+            let Some(parent) = in_package.or_else(|| self.pool.get(&txid).map(|entry| &entry.tx)) else {
+                continue;
+            };
+            let mut dust = policy::dust_outputs(parent, self.config.dust_relay);
+            if dust.any(|place| !spent.contains(&OutPoint { txid, vout: place as u32 })) {
+                return Err(policy_reject("missing-ephemeral-spends").with_debug(format!(
+                    "tx {} (wtxid={wtxid}) did not spend parent's ephemeral dust",
+                    tx.compute_txid()
+                )));
             }
         }
         Ok(())
     }
+}
+
+/// The caller's own limit.
+pub fn check_max_feerate(entry: &NewEntry, terms: Terms) -> Result<(), TxReject> {
+    let Some(max) = terms.max_feerate else { return Ok(()) };
+    let fee = u128::from(u64::try_from(entry.modified_fee()).unwrap_or(0));
+    if fee * 1_000 > u128::from(max.sat_per_kvb()) * u128::from(entry.vsize) {
+        return Err(policy_reject("max feerate exceeded"));
+    }
+    Ok(())
 }

@@ -166,7 +166,7 @@ impl MempoolCore {
     /// # Errors
     /// `mempool full`, if it was the worst of a full mempool.
     pub fn commit(&mut self, checked: Checked, now: UnixTime) -> Result<Accepted, TxReject> {
-        let Checked { entry, replaces, bypass_limits, local, .. } = checked;
+        let Checked { entry, replaces, limit_size, local, .. } = checked;
         let (txid, wtxid, new_vsize, modified) = (entry.txid, entry.wtxid, entry.vsize, entry.modified_fee());
         let accepted = |replaced| Accepted {
             txid,
@@ -194,7 +194,7 @@ impl MempoolCore {
         result.replaced = removed.into_iter().map(|old| old.tx).collect();
         self.pool.insert(entry);
         self.updated += 1;
-        if !bypass_limits {
+        if limit_size {
             self.limit_size(now);
         }
         let Some(entry) = self.pool.get(&txid) else {

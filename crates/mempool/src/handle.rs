@@ -12,7 +12,9 @@ use tokio::sync::{broadcast, oneshot};
 
 use crate::config::Config;
 use crate::core::MempoolCore;
+use crate::feerate::FeeRate;
 use crate::limits;
+use crate::package::{PackageAdmission, PackageResult};
 use crate::persist::{self, Marks, Reader, Saved};
 use crate::pool::Entry;
 use crate::scripts::TxChecker;
@@ -80,23 +82,62 @@ impl MempoolHandle {
     /// # Errors
     /// With Core's reason.
     pub async fn submit_tx(&self, tx: Arc<Transaction>, how: SubmitTx) -> Result<Accepted, TxReject> {
+        let tx = Arc::clone(&tx);
+        let done = self.on_pool(move |shared| match shared.submit(&tx, how) {
+            Admission::Done(result) => Some(result),
+            Admission::Behind => None,
+        });
+        done.await.unwrap_or_else(|| Err(unavailable()))
+    }
+
+    /// Runs `judge` on the pool until it comes to a result; each time it does not, waits for the
+    /// mempool to catch up with the chain. `None` if the node is going down or `judge` broke.
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        judge: impl Fn(&Shared) -> Option<T> + Clone + Send + 'static,
+    ) -> Option<T> {
         for _ in 0..limits::ADMISSION_RETRIES {
             let (reply, answer) = oneshot::channel();
-            let (shared, tx) = (Arc::clone(&self.shared), Arc::clone(&tx));
+            let (shared, judge) = (Arc::clone(&self.shared), judge.clone());
             self.shared.parts.pool.spawn(move || {
                 // A panic must not take the pool with it; the caller sees the channel close.
-                let admitted = catch_unwind(AssertUnwindSafe(|| shared.admit(&tx, how, false)));
-                if let Ok(admitted) = admitted {
-                    let _ = reply.send(admitted);
+                if let Ok(result) = catch_unwind(AssertUnwindSafe(|| judge(&shared))) {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(result);
                 }
             });
             match answer.await {
-                Ok(Admission::Done(result)) => return result,
-                Ok(Admission::Behind) => self.caught_up().await,
-                Err(_) => return Err(unavailable()),
+                Ok(Some(result)) => return Some(result),
+                Ok(None) => self.caught_up().await,
+                Err(_) => return None,
             }
         }
-        Err(unavailable())
+        None
+    }
+
+    /// Judges a child with its parents, the child last, and takes what passes (Core's
+    /// `ProcessNewPackage`): a parent below the minimum feerate comes in if the child pays for it.
+    /// Above `max_feerate` a transaction is refused.
+    pub async fn submit_package(
+        &self,
+        txs: Vec<Arc<Transaction>>,
+        max_feerate: Option<FeeRate>,
+    ) -> PackageResult {
+        let done = self.on_pool(move |shared| match shared.admit_package(&txs, max_feerate) {
+            PackageAdmission::Done(result) => Some(result),
+            PackageAdmission::Behind => None,
+        });
+        done.await.unwrap_or_else(PackageResult::unavailable)
+    }
+
+    /// Says what would become of transactions submitted in this order, without replacements
+    /// (`testmempoolaccept` of several).
+    pub async fn test_package(&self, txs: Vec<Arc<Transaction>>) -> PackageResult {
+        let done = self.on_pool(move |shared| match shared.test_package(&txs) {
+            PackageAdmission::Done(result) => Some(result),
+            PackageAdmission::Behind => None,
+        });
+        done.await.unwrap_or_else(PackageResult::unavailable)
     }
 
     /// Waits until the mempool stands on the chain's tip, or no more events will come.

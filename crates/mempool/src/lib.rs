@@ -13,6 +13,7 @@ mod follow;
 mod handle;
 pub mod limits;
 mod linearise;
+mod package;
 mod persist;
 mod policy;
 mod pool;
@@ -24,6 +25,7 @@ mod types;
 pub use config::Config;
 pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
 pub use handle::{MempoolHandle, Parts, SaveError};
+pub use package::{PackageReject, PackageResult, PackageTx};
 pub use policy::{dust_threshold, is_dust};
 pub use scripts::TxChecker;
 pub use types::{

@@ -19,6 +19,11 @@ pub const MAX_CLUSTER_COUNT: usize = 64;
 /// Most clusters a replacement may touch (`MAX_REPLACEMENT_CANDIDATES`).
 pub const MAX_REPLACEMENT_CLUSTERS: usize = 100;
 
+/// Most transactions judged together (`MAX_PACKAGE_COUNT`).
+pub const MAX_PACKAGE_COUNT: usize = 25;
+/// Their weight together, in weight units (`MAX_PACKAGE_WEIGHT`): no less than a cluster's.
+pub const MAX_PACKAGE_WEIGHT: u64 = 404_000;
+
 /// Least feerate relayed, in satoshi per 1,000 vbytes (`-minrelaytxfee`).
 pub const MIN_RELAY_FEE: u64 = 100;
 /// Feerate a replacement, or a transaction after an eviction, must add (`-incrementalrelayfee`).

@@ -56,6 +56,14 @@ pub struct NewEntry {
     pub spends_coinbase: bool,
 }
 
+/// A transaction about to come in, with its parents in the mempool or among those that come with
+/// it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLink<'a> {
+    pub entry: &'a NewEntry,
+    pub parents: &'a BTreeSet<Txid>,
+}
+
 fn modified(fee: Amount, delta: i64) -> i64 {
     i64::try_from(fee.to_sat()).unwrap_or(i64::MAX).saturating_add(delta)
 }
@@ -312,31 +320,35 @@ impl Pool {
         self.chunks().flat_map(|(_, txids)| txids.iter().filter_map(|txid| self.entries.get(txid)))
     }
 
-    /// Number and adjusted weight of the transactions that `new` would hang together with once
-    /// `removed` is gone, itself counted in.
-    pub fn cluster_with(
-        &self,
-        new: &NewEntry,
-        parents: &BTreeSet<Txid>,
-        removed: &BTreeSet<Txid>,
-    ) -> (usize, u64) {
-        if removed.is_empty() {
-            let ids = self.cluster_ids(parents);
-            return ids
-                .iter()
-                .filter_map(|id| self.clusters.get(id))
-                .fold((1, new.adjusted_weight), |(count, weight), cluster| {
-                    (count + cluster.order.len(), weight + cluster.weight)
-                });
+    /// New transactions in groups that would hang together once `removed` is gone, each with what
+    /// of the mempool hangs on it.
+    fn groups(&self, new: &[NewLink<'_>], removed: &BTreeSet<Txid>) -> Vec<(Vec<usize>, BTreeSet<Txid>)> {
+        let mut groups: Vec<(Vec<usize>, BTreeSet<Txid>)> = Vec::new();
+        for (at, link) in new.iter().enumerate() {
+            let mut group = (vec![at], self.component(link.parents.iter().copied(), removed));
+            groups.retain_mut(|(others, members)| {
+                let parent = others.iter().any(|other| link.parents.contains(&new[*other].entry.txid));
+                let joined = parent || !members.is_disjoint(&group.1);
+                if joined {
+                    group.0.append(others);
+                    group.1.append(members);
+                }
+                !joined
+            });
+            groups.push(group);
         }
-        let start = parents.iter().filter(|parent| !removed.contains(*parent)).copied();
-        let members = self.component(start, removed);
-        members
-            .iter()
-            .filter_map(|txid| self.entries.get(txid))
-            .fold((1, new.adjusted_weight), |(count, weight), entry| {
-                (count + 1, weight + entry.adjusted_weight)
-            })
+        groups
+    }
+
+    /// Number and adjusted weight of each cluster that would hold one of `new` once `removed` is
+    /// gone.
+    pub fn clusters_with(&self, new: &[NewLink<'_>], removed: &BTreeSet<Txid>) -> Vec<(usize, u64)> {
+        let size = |(places, members): (Vec<usize>, BTreeSet<Txid>)| {
+            let old = members.iter().filter_map(|txid| self.entries.get(txid)).map(|e| e.adjusted_weight);
+            let weight = places.iter().map(|place| new[*place].entry.adjusted_weight).chain(old).sum();
+            (places.len() + members.len(), weight)
+        };
+        self.groups(new, removed).into_iter().map(size).collect()
     }
 
     /// Everything that hangs together with `start` when `without` is gone.
@@ -373,35 +385,38 @@ impl Pool {
             .collect()
     }
 
-    /// The diagrams of all clusters a replacement touches, before and after it. The cluster of
-    /// the new transaction is within the limits.
-    pub fn preview(&self, new: &NewEntry, parents: &BTreeSet<Txid>, removed: &BTreeSet<Txid>) -> Preview {
-        let ids = self.cluster_ids(parents.iter().chain(removed));
+    /// The diagrams of all clusters a replacement touches, before and after it. The clusters of
+    /// the new transactions are within the limits.
+    pub fn preview(&self, new: &[NewLink<'_>], removed: &BTreeSet<Txid>) -> Preview {
+        let ids = self.cluster_ids(new.iter().flat_map(|link| link.parents).chain(removed));
         let touched: Vec<&Cluster> = ids.iter().filter_map(|id| self.clusters.get(id)).collect();
         let before =
             touched.iter().flat_map(|cluster| cluster.chunks.iter().map(|(frac, _)| *frac)).collect();
 
         let mut after = Vec::new();
         let mut done: HashSet<Txid> = HashSet::new();
-        let kept: Vec<Txid> = parents.iter().filter(|parent| !removed.contains(*parent)).copied().collect();
-        let mut with_new: Vec<Txid> = self.component(kept.iter().copied(), removed).into_iter().collect();
-        // Topological within the cluster is not needed: the sorting takes any order.
-        done.extend(&with_new);
-        let mut nodes = self.nodes(&with_new);
-        let bits = kept
-            .iter()
-            .filter_map(|parent| with_new.iter().position(|member| member == parent))
-            .fold(0, |set, place| set | 1 << place);
-        nodes.push(Node { frac: new.frac(), parents: bits });
-        after.extend(linearise(&nodes).chunks.into_iter().map(|(frac, _)| frac));
-        with_new.clear();
+        for (places, members) in self.groups(new, removed) {
+            let members: Vec<Txid> = members.into_iter().collect();
+            let mut nodes = self.nodes(&members);
+            for place in &places {
+                let parents = new[*place].parents;
+                let old =
+                    members.iter().enumerate().filter(|(_, txid)| parents.contains(*txid)).map(|(at, _)| at);
+                let fresh = places.iter().enumerate().filter(|(_, p)| parents.contains(&new[**p].entry.txid));
+                let fresh = fresh.map(|(at, _)| members.len() + at);
+                let parents = old.chain(fresh).fold(0, |set, at| set | 1 << at);
+                nodes.push(Node { frac: new[*place].entry.frac(), parents });
+            }
+            after.extend(linearise(&nodes).chunks.into_iter().map(|(frac, _)| frac));
+            done.extend(members);
+        }
         for txid in touched.iter().flat_map(|cluster| &cluster.order) {
             if removed.contains(txid) || done.contains(txid) {
                 continue;
             }
             let members: Vec<Txid> = self.component([*txid], removed).into_iter().collect();
-            done.extend(&members);
             after.extend(linearise(&self.nodes(&members)).chunks.into_iter().map(|(frac, _)| frac));
+            done.extend(members);
         }
         Preview { before, after }
     }

@@ -13,7 +13,7 @@ use ironpeer_primitives::{Coin, HeaderInfo, TxReject, UnixTime};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
-use crate::admission::{FetchedCoins, Refusal, Terms, TipAncestry, check_alone};
+use crate::admission::{FetchedCoins, Refusal, Terms, TipAncestry, World, check_alone};
 use crate::core::MempoolCore;
 use crate::handle::Parts;
 use crate::limits;
@@ -98,14 +98,24 @@ impl Shared {
         FetchedCoins { tip, coins: wanted.into_iter().zip(coins).collect(), already_known }
     }
 
-    /// One transaction through every check. The lock is held for the short ones only.
-    pub fn admit(&self, tx: &Arc<Transaction>, how: SubmitTx, bypass_limits: bool) -> Admission {
+    pub fn world(&self, now: UnixTime) -> World<'_> {
+        World { chain: self.parts.chain.as_ref(), now }
+    }
+
+    /// A transaction that comes alone.
+    pub fn submit(&self, tx: &Arc<Transaction>, how: SubmitTx) -> Admission {
         let terms = Terms {
             time: how.time.unwrap_or_else(|| self.now()),
-            bypass_limits,
             max_feerate: how.max_feerate,
             local: how.local,
+            ..Terms::default()
         };
+        self.admit(tx, terms, how.test_accept)
+    }
+
+    /// One transaction through every check; with `test` only that. The lock is held for the
+    /// short ones only.
+    pub fn admit(&self, tx: &Arc<Transaction>, terms: Terms, test: bool) -> Admission {
         let no = |reject| Admission::Done(Err(reject));
         if let Err(reject) = check_alone(tx, &self.parts.config) {
             return no(reject);
@@ -119,9 +129,9 @@ impl Shared {
             let fetched = self.fetch(tx, wanted);
             let mut commit = None;
             let checked = self.change(|core, now| {
-                let checked = core.check(tx, terms, &fetched, self.parts.chain.as_ref(), now)?;
+                let checked = core.check(tx, terms, &fetched, &self.world(now))?;
                 // Scripts that passed still pass: what an outpoint stands for never changes.
-                if passed_under == Some(checked.flags) && !how.test_accept {
+                if passed_under == Some(checked.flags) && !test {
                     commit = Some(core.commit(checked.clone(), now));
                 }
                 Ok(checked)
@@ -146,7 +156,7 @@ impl Shared {
                 }
                 passed_under = Some(checked.flags);
             }
-            if how.test_accept {
+            if test {
                 return Admission::Done(Ok(self.would_accept(&checked)));
             }
             let result =
@@ -158,7 +168,7 @@ impl Shared {
         Admission::Behind
     }
 
-    fn would_accept(&self, checked: &crate::admission::Checked) -> Accepted {
+    pub fn would_accept(&self, checked: &crate::admission::Checked) -> Accepted {
         let entry = &checked.entry;
         let replaced = self.read(|core, _| {
             checked
@@ -215,12 +225,13 @@ impl Shared {
     fn settle_reorg(&self) {
         let mut returning = self.change(|core, _| std::mem::take(&mut core.returning)).into_iter();
         let mut returned = Vec::new();
+        let terms = Terms { time: self.now(), bypass_limits: true, ..Terms::default() };
         while let Some(tx) = returning.next() {
             if tx.is_coinbase() {
                 self.change(|core, _| core.remove_dependents(&tx));
                 continue;
             }
-            match self.admit(&tx, SubmitTx::default(), true) {
+            match self.admit(&tx, terms, false) {
                 Admission::Done(Ok(accepted)) => returned.push(accepted.txid),
                 Admission::Done(Err(_)) => self.change(|core, _| core.remove_dependents(&tx)),
                 Admission::Behind => {

@@ -1,6 +1,7 @@
 //! Topologically restricted transactions, version 3 (BIP431; Core's `policy/truc_policy.cpp`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bitcoin::{Transaction, Txid, Wtxid};
 
@@ -87,6 +88,74 @@ pub fn check(
             debug: format!("tx {} (wtxid={}) would exceed descendant count limit", parent.txid, parent.wtxid),
             sibling: sibling.copied(),
         });
+    }
+    Ok(())
+}
+
+/// Checks one transaction of a package against the others and its parents in the mempool
+/// (`PackageTRUCChecks`). It has passed [`check`].
+///
+/// # Errors
+/// Core's text.
+pub fn check_in_package(
+    pool: &Pool,
+    subject: &Subject<'_>,
+    package: &[Arc<Transaction>],
+    mempool_parents: &BTreeSet<Txid>,
+) -> Result<(), String> {
+    let Subject { tx, txid, wtxid, vsize } = subject;
+    let spends =
+        |tx: &Transaction, txid: &Txid| tx.input.iter().any(|input| input.previous_output.txid == *txid);
+    let others: Vec<(&Arc<Transaction>, Txid, Wtxid)> = package
+        .iter()
+        .map(|other| (other, other.compute_txid(), other.compute_wtxid()))
+        .filter(|(_, other, _)| other != txid)
+        .collect();
+    let in_mempool = mempool_parents
+        .iter()
+        .filter_map(|parent| pool.get(parent))
+        .map(|parent| (parent.tx.version.0, parent.txid, parent.wtxid));
+    let in_package = others
+        .iter()
+        .filter(|(_, other, _)| spends(tx, other))
+        .map(|(parent, parent_txid, parent_wtxid)| (parent.version.0, *parent_txid, *parent_wtxid));
+    let parents: Vec<(i32, Txid, Wtxid)> = in_mempool.chain(in_package).collect();
+    if tx.version.0 != TRUC_VERSION {
+        return match parents.iter().find(|(version, _, _)| *version == TRUC_VERSION) {
+            Some((_, parent, parent_wtxid)) => Err(format!(
+                "non-version=3 tx {txid} (wtxid={wtxid}) cannot spend from version=3 tx {parent} (wtxid={parent_wtxid})"
+            )),
+            None => Ok(()),
+        };
+    }
+    let too_many =
+        |txid: &Txid, wtxid: &Wtxid| format!("tx {txid} (wtxid={wtxid}) would have too many ancestors");
+    let grandparents = pool.with_ancestors(mempool_parents.iter().copied()).len() > mempool_parents.len();
+    if parents.len() + 1 > GENERATIONS || grandparents {
+        return Err(too_many(txid, wtxid));
+    }
+    let Some((version, parent, parent_wtxid)) = parents.first() else { return Ok(()) };
+    if *vsize > TRUC_CHILD_MAX_VSIZE {
+        return Err(format!(
+            "version=3 child tx {txid} (wtxid={wtxid}) is too big: {vsize} > {TRUC_CHILD_MAX_VSIZE} virtual bytes"
+        ));
+    }
+    if *version != TRUC_VERSION {
+        return Err(format!(
+            "version=3 tx {txid} (wtxid={wtxid}) cannot spend from non-version=3 tx {parent} (wtxid={parent_wtxid})"
+        ));
+    }
+    let crowded = || format!("tx {parent} (wtxid={parent_wtxid}) would exceed descendant count limit");
+    for (other, other_txid, other_wtxid) in &others {
+        if spends(other, parent) {
+            return Err(crowded());
+        }
+        if spends(other, txid) {
+            return Err(too_many(other_txid, other_wtxid));
+        }
+    }
+    if pool.with_descendants([*parent]).len() > 1 {
+        return Err(crowded());
     }
     Ok(())
 }
