@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Transaction, Txid};
 use ironpeer_chain::{ChainFollower, ChainHandle, ChainView, Followed, SubmitOptions};
-use ironpeer_mempool::{MempoolHandle, SubmitTx};
+use ironpeer_mempool::{MempoolHandle, PackageTx, SubmitTx};
 use ironpeer_primitives::{
     BlockReject, ChainEvent, ChainRead, ConnectedBlock, HeaderInfo, MempoolRead, TxReject,
 };
@@ -78,6 +78,25 @@ impl Rooms {
         Ok(TxAccepted { pool_txs: info.count, pool_bytes: info.usage as u64 })
     }
 
+    /// Whether all of a package is in the mempool now, and what became of those that got a verdict
+    /// of their own.
+    pub(crate) async fn submit_package(&self, txs: Vec<Arc<Transaction>>) -> (bool, Vec<TxVerdict>) {
+        let result = self.mempool.submit_package(txs.clone(), None).await;
+        let info = self.mempool.info();
+        let accepted = TxAccepted { pool_txs: info.count, pool_bytes: info.usage as u64 };
+        let verdicts = result.txs.into_iter().filter_map(|(wtxid, tx)| {
+            let verdict = match tx {
+                PackageTx::Accepted { .. } => Ok(accepted.clone()),
+                PackageTx::Refused(reject) => Err(reject),
+                // Neither came with this package.
+                PackageTx::AlreadyThere { .. } | PackageTx::OtherWitness(_) => return None,
+            };
+            let tx = txs.iter().find(|tx| tx.compute_wtxid() == wtxid)?;
+            Some((Arc::clone(tx), verdict))
+        });
+        (result.error.is_none(), verdicts.collect())
+    }
+
     /// A stored block; `None` if it cannot be read.
     pub(crate) async fn block(&self, hash: BlockHash) -> Option<Arc<Block>> {
         let view = self.view.clone();
@@ -95,6 +114,9 @@ impl Rooms {
         self.mempool.remove_unbroadcast(txid);
     }
 }
+
+/// A transaction of a package and what became of it.
+pub(crate) type TxVerdict = (Arc<Transaction>, Result<TxAccepted, TxReject>);
 
 /// Follows the chain, each change once the mempool has applied it.
 pub(crate) struct Changes {

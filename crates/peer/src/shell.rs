@@ -381,8 +381,8 @@ impl Shell {
                 self.feed(Event::TxDone { peer, tx, result })
             }
             Action::SubmitPackage { peer, txs } => {
-                // The mempool judges no packages yet, so none is accepted.
-                self.feed(Event::PackageDone { peer, txs, accepted: false, results: Vec::new() })
+                let (accepted, results) = self.rooms.submit_package(txs.clone()).await;
+                self.feed(Event::PackageDone { peer, txs, accepted, results })
             }
             Action::LoadBlock { peer, hash } => {
                 let block = self.rooms.block(hash).await;
