@@ -2,12 +2,18 @@
 
 pub mod consensus;
 mod data;
+mod fault;
+mod forge;
+mod oracle;
 mod process;
 mod spend;
 mod synthetic;
 mod vectors;
 
 pub use data::{core_vectors, testdata};
+pub use fault::Fault;
+pub use forge::{Fate, Forge, Forged};
+pub use oracle::{Answer, Oracle, OracleLog, OracleReasons, Verdict};
 pub use process::{HANG, NodeProcess, Rpc, RpcError, port};
 pub use spend::{Owned, ScriptKind, Signer};
 pub use synthetic::{Locks, Synthetic, write_synthetic_chain};
