@@ -6,11 +6,26 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ironpeer_primitives::{Clock, LogSink};
 use ironpeer_store::Disk;
-use ironpeer_wire::Service;
+use ironpeer_sync::Permissions;
+use ironpeer_wire::{NetAddress, Service};
 
+use crate::bans::Subnet;
 use crate::limits;
 use crate::listen::Listener;
 use crate::rooms::Rooms;
+
+/// What peers from a subnet may do beyond the usual (`-whitelist`).
+#[derive(Clone, Copy, Debug)]
+pub struct Whitelisted {
+    /// Who.
+    pub subnet: Subnet,
+    /// What.
+    pub permissions: Permissions,
+    /// On connections they open.
+    pub incoming: bool,
+    /// On manual connections to them.
+    pub outgoing: bool,
+}
 
 /// How the node meets others.
 #[derive(Clone, Debug)]
@@ -32,6 +47,8 @@ pub struct Config {
     pub force_dns_seed: bool,
     /// Look names up at all (`-dns`).
     pub name_lookup: bool,
+    /// Who may do more than others (`-whitelist`).
+    pub whitelist: Vec<Whitelisted>,
     /// Our own addresses (`-externalip`).
     pub external_addresses: Vec<Service>,
     /// Where `peers.dat` and `banlist.json` are kept; `None` to keep nothing.
@@ -61,6 +78,7 @@ impl Config {
             dns_seed: true,
             force_dns_seed: false,
             name_lookup: true,
+            whitelist: Vec::new(),
             external_addresses: Vec::new(),
             data_dir: None,
             ban_time: limits::DEFAULT_BAN_TIME,
@@ -69,6 +87,19 @@ impl Config {
             network_active: true,
             deterministic_addrman: false,
         }
+    }
+
+    /// What a peer may do by its address, on top of `permissions`.
+    pub(crate) fn permissions_of(
+        &self,
+        address: &NetAddress,
+        inbound: bool,
+        permissions: Permissions,
+    ) -> Permissions {
+        let applies = |entry: &&Whitelisted| {
+            (if inbound { entry.incoming } else { entry.outgoing }) && entry.subnet.contains(address)
+        };
+        self.whitelist.iter().filter(applies).fold(permissions, |all, entry| union(all, entry.permissions))
     }
 
     /// Full-relay connections opened by ourselves.
@@ -89,6 +120,18 @@ impl Config {
     /// Connections opened by others.
     pub(crate) fn max_inbound(&self) -> usize {
         self.max_connections - self.max_automatic_outbound()
+    }
+}
+
+const fn union(a: Permissions, b: Permissions) -> Permissions {
+    Permissions {
+        bloom_filter: a.bloom_filter || b.bloom_filter,
+        relay: a.relay || b.relay,
+        force_relay: a.force_relay || b.force_relay,
+        download: a.download || b.download,
+        no_ban: a.no_ban || b.no_ban,
+        mempool: a.mempool || b.mempool,
+        addr: a.addr || b.addr,
     }
 }
 

@@ -112,6 +112,12 @@ impl Shell {
         };
         // Fails only on sockets that are gone already, which the first read finds out.
         let _ = stream.set_nodelay(true);
+        let permissions = match kind {
+            ConnectionKind::Manual => {
+                self.config.permissions_of(&service.address, false, Permissions::default())
+            }
+            _ => Permissions::default(),
+        };
         let bind = stream.local_addr().ok().map(Service::from);
         self.add_peer(
             stream,
@@ -121,7 +127,7 @@ impl Shell {
                 name,
                 bind,
                 network: service.address.network_class(),
-                permissions: Permissions::default(),
+                permissions,
                 services,
                 permits: permit.into_iter().collect(),
             },

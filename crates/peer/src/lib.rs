@@ -31,7 +31,7 @@ mod traffic;
 
 pub use addrman::{AddrMan, AddressCounts, AddressInfo, AddressPosition, PeersFileError};
 pub use bans::{Ban, BanList, InvalidSubnet, Subnet};
-pub use config::{Config, Parts, Resolver, SystemResolver};
+pub use config::{Config, Parts, Resolver, SystemResolver, Whitelisted};
 pub use handle::{BanUntil, PeerHandle};
 pub use info::{
     AddAddressError, AddNodeError, AddedNode, AtCapacity, BanError, BindError, ConnectionCounts,

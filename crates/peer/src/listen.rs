@@ -124,6 +124,11 @@ impl Shell {
         permissions: Permissions,
     ) {
         let service = Service::from(from);
+        // Tor hides who it is.
+        let permissions = match onion {
+            true => permissions,
+            false => self.config.permissions_of(&service.address, true, permissions),
+        };
         let drop_it =
             |why: &str| self.debug(LogCategory::Net, || format!("connection from {service} dropped{why}"));
         if !self.is_active() {

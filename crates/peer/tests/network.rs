@@ -5,11 +5,13 @@ mod common;
 
 use std::sync::Arc;
 
+use bitcoin::p2p::ServiceFlags;
 use common::{Client, MemoryLog, World, announces, patiently};
-use ironpeer_peer::{BanUntil, BindError, Listener, Subnet};
+use ironpeer_peer::{BanUntil, BindError, Listener, Network, Subnet};
 use ironpeer_primitives::ChainRead;
+use ironpeer_store::Disk;
 use ironpeer_sync::ConnectionKind;
-use ironpeer_wire::{Command, Message, encode, encode_frame};
+use ironpeer_wire::{Command, Message, NetAddress, PeerAddress, Service, encode, encode_frame};
 use tokio::io::AsyncWriteExt;
 
 /// A peer that asks and does not read is not read either, and nobody else waits for it.
@@ -239,5 +241,103 @@ async fn oversized_messages_end_the_connection() {
     client.stream.write_all(&bad).await.unwrap();
     client.ping(2).await;
     log.wait_for("Header error: Wrong checksum (ping, 8 bytes)").await;
+    node.stop().await;
+}
+
+/// CVE-2015-3641: many half-sent large messages hold no more than the common budget, and small
+/// messages of others pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cve_2015_3641_partial_messages_starve_nobody() {
+    let world = World::new();
+    let node = world.node(1);
+    node.mine().await;
+    let mut head = encode(&Message::Verack, world.magic());
+    head[16..20].copy_from_slice(&3_900_000u32.to_le_bytes());
+    head.push(0);
+    let mut partial = Vec::new();
+    for _ in 0..80 {
+        let mut client = Client::join(&world, &node).await;
+        client.stream.write_all(&head).await.unwrap();
+        partial.push(client);
+    }
+    let mut healthy = Client::join(&world, &node).await;
+    let hash = node.mine().await;
+    healthy.receive("the announcement", |message| announces(message, hash)).await;
+    healthy.ping(1).await;
+    assert_eq!(node.peers.counts().inbound, 81);
+    node.stop().await;
+}
+
+/// Knows one name.
+struct OneName(std::net::SocketAddr);
+
+impl ironpeer_peer::Resolver for OneName {
+    fn lookup<'a>(
+        &'a self,
+        host: &'a str,
+        _: u16,
+    ) -> futures::future::BoxFuture<'a, std::io::Result<Vec<std::net::SocketAddr>>> {
+        let found = if host == "seed.test" { vec![self.0] } else { Vec::new() };
+        Box::pin(std::future::ready(Ok(found)))
+    }
+}
+
+/// `-seednode`: a node without addresses asks the seed for some and leaves it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seed_node_is_asked_for_addresses() {
+    let world = World::new();
+    let seed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = world.config();
+    config.connect = None;
+    config.seed_nodes = vec!["seed.test".to_owned()];
+    // Its own addresses are the ones it will hear of, so that it knocks on no stranger's door.
+    let told = |n: u8| Service { address: NetAddress::Ipv4([8, n, 8, 8].into()), port: 8333 };
+    config.external_addresses = (1..=50).map(told).collect();
+    let resolver = Arc::new(OneName(seed.local_addr().unwrap()));
+    let log = MemoryLog::new(None);
+    let node = world.node_resolving(1, config, log.clone(), resolver);
+
+    let (stream, _) = patiently("the connection", seed.accept()).await.unwrap();
+    let mut client = Client::over(&world, stream);
+    client.receive("version", |message| matches!(message, Message::Version(_))).await;
+    client.send(&common::version()).await;
+    client.send(&Message::SendAddrV2).await;
+    client.send(&Message::Verack).await;
+    client.receive("getaddr", |message| *message == Message::GetAddr).await;
+    let entry = |n: u8| PeerAddress {
+        time: u32::try_from(world.clock.unix()).unwrap(),
+        services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
+        service: told(n),
+    };
+    client.send(&Message::AddrV2((1..=50).map(entry).collect())).await;
+    client.closed().await;
+    log.wait_for("Empty addrman, adding seednode (seed.test) to addrfetch").await;
+    assert!(node.peers.address_counts(Some(Network::Ipv4)).new > 0);
+    node.stop().await;
+}
+
+/// `peers.dat` and `banlist.json` come back after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_and_bans_survive_a_restart() {
+    let world = World::new();
+    let disk = Arc::new(ironpeer_store::MemDisk::new());
+    disk.create_dir_all("/node".as_ref()).unwrap();
+    let mut config = world.config();
+    config.data_dir = Some("/node".into());
+    let subnet: Subnet = "9.9.0.0/16".parse().unwrap();
+
+    let log = MemoryLog::new(None);
+    let node = world.node_on_disk(1, config.clone(), log.clone(), disk.clone());
+    log.wait_for("Creating peers.dat because the file was not found (\"/node/peers.dat\")").await;
+    node.peers.add_address("8.8.8.8".parse().unwrap(), 8333, true).unwrap();
+    node.peers.ban(subnet, BanUntil::In(1_000)).await.unwrap();
+    node.stop().await;
+
+    let log = MemoryLog::new(None);
+    let node = world.node_on_disk(2, config, log.clone(), disk);
+    log.wait_for("Loaded 1 addresses from peers.dat").await;
+    assert_eq!(node.peers.address_counts(None).tried, 1);
+    assert_eq!(node.peers.bans().len(), 1);
+    assert_eq!(node.peers.bans()[0].0, subnet);
     node.stop().await;
 }

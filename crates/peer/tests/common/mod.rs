@@ -14,7 +14,7 @@ use bitcoin::{
 use ironpeer_chain::{Chain, ChainFollower, ChainHandle, Config as ChainConfig, Followed, SubmitOptions};
 use ironpeer_consensus::{Params, RegtestOptions, ScriptCache};
 use ironpeer_mempool::{Config as MempoolConfig, MempoolHandle, Parts as MempoolParts};
-use ironpeer_peer::{Config, Listener, Parts, PeerHandle, Rooms, SystemResolver};
+use ironpeer_peer::{Config, Listener, Parts, PeerHandle, Resolver, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogCategory, LogLine, LogSink, NullLog, SystemClock};
 use ironpeer_store::MemDisk;
 use ironpeer_wire::{Message, Received, Service, V1Decoder, Version, encode};
@@ -95,6 +95,37 @@ impl World {
     }
 
     pub fn node_with(&self, number: u8, config: Config, log: Arc<dyn LogSink>) -> Node {
+        self.node_of(number, config, log, Arc::new(SystemResolver), Arc::new(MemDisk::new()))
+    }
+
+    pub fn node_resolving(
+        &self,
+        number: u8,
+        config: Config,
+        log: Arc<dyn LogSink>,
+        resolver: Arc<dyn Resolver>,
+    ) -> Node {
+        self.node_of(number, config, log, resolver, Arc::new(MemDisk::new()))
+    }
+
+    pub fn node_on_disk(
+        &self,
+        number: u8,
+        config: Config,
+        log: Arc<dyn LogSink>,
+        disk: Arc<MemDisk>,
+    ) -> Node {
+        self.node_of(number, config, log, Arc::new(SystemResolver), disk)
+    }
+
+    fn node_of(
+        &self,
+        number: u8,
+        config: Config,
+        log: Arc<dyn LogSink>,
+        resolver: Arc<dyn Resolver>,
+        disk: Arc<MemDisk>,
+    ) -> Node {
         let cache = Arc::new(ScriptCache::new(1 << 16, [number; 32]));
         let mut chain_config = ChainConfig::in_memory(Arc::clone(&self.params));
         chain_config.cache_bytes = 1 << 20;
@@ -127,8 +158,8 @@ impl World {
                 rooms: Rooms::new(chain.clone(), mempool.clone()),
                 clock: Arc::clone(&self.clock),
                 log,
-                disk: Arc::new(MemDisk::new()),
-                resolver: Arc::new(SystemResolver),
+                disk,
+                resolver,
                 listeners: vec![listener],
                 seed: [number; 32],
             },
@@ -226,16 +257,20 @@ pub struct Client {
 impl Client {
     /// Connects and shakes hands.
     pub async fn join(world: &World, node: &Node) -> Self {
-        let mut decoder = V1Decoder::new(world.magic());
-        decoder.handshake_done();
-        let stream = TcpStream::connect(node.address).await.unwrap();
-        let mut client = Self { stream, decoder, buffer: Vec::new(), magic: world.magic() };
+        let mut client = Self::over(world, TcpStream::connect(node.address).await.unwrap());
         client.send(&version()).await;
         client.receive("verack", |message| matches!(message, Message::Verack)).await;
         client.send(&Message::Verack).await;
         // Answered only after the handshake was seen to its end.
         client.ping(77).await;
         client
+    }
+
+    /// A peer on a socket that is connected already.
+    pub fn over(world: &World, stream: TcpStream) -> Self {
+        let mut decoder = V1Decoder::new(world.magic());
+        decoder.handshake_done();
+        Self { stream, decoder, buffer: Vec::new(), magic: world.magic() }
     }
 
     pub async fn send(&mut self, message: &Message) {
@@ -289,7 +324,7 @@ impl Client {
     }
 }
 
-fn version() -> Message {
+pub fn version() -> Message {
     Message::Version(Version {
         version: ironpeer_wire::PROTOCOL_VERSION,
         services: ServiceFlags::NETWORK | ServiceFlags::WITNESS,
