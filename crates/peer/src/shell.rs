@@ -365,6 +365,14 @@ impl Shell {
                     None => Vec::new(),
                 }
             }
+            Action::CheckMutation { peer, block, check_witness_root } => {
+                let checked = tokio::task::spawn_blocking(move || {
+                    let mutated = ironpeer_sync::is_block_mutated(&block, check_witness_root);
+                    Event::MutationChecked { peer, block, mutated }
+                });
+                // Fails only when the runtime is shutting down.
+                checked.await.map_or_else(|_| Vec::new(), |event| self.feed(event))
+            }
             Action::SubmitBlock { peer, block, force, min_pow_checked } => {
                 let hash = block.block_hash();
                 match self.rooms.submit_block(block, force, min_pow_checked).await {
@@ -483,6 +491,7 @@ impl Shell {
             | Action::SendBlock { .. }
             | Action::LoadBlock { .. }
             | Action::SubmitHeaders { .. }
+            | Action::CheckMutation { .. }
             | Action::SubmitBlock { .. }
             | Action::SubmitTx { .. }
             | Action::SubmitPackage { .. } => {}
@@ -570,6 +579,7 @@ const fn takes_time(action: &Action) -> bool {
     matches!(
         action,
         Action::SubmitHeaders { .. }
+            | Action::CheckMutation { .. }
             | Action::SubmitBlock { .. }
             | Action::SubmitTx { .. }
             | Action::SubmitPackage { .. }

@@ -1,15 +1,12 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::block::Header;
-use bitcoin::hashes::Hash;
-use ironpeer_primitives::{ChainEvent, ConnectedBlock, HeaderInfo, LogCategory, PeerId};
+use ironpeer_primitives::{ChainEvent, HeaderInfo, LogCategory, PeerId};
 use ironpeer_wire::Message;
 
 use crate::blocks::peer_has;
 use crate::limits::{BLOCK_STALLING_TIMEOUT_DEFAULT, MAX_BLOCKS_TO_ANNOUNCE};
-use crate::machine::RecentBlock;
+use crate::machine::{RecentBlock, TxIds};
 use crate::peer::{KnownBlock, LoadFor};
 use crate::{Cx, Sync};
 
@@ -30,12 +27,16 @@ impl Sync {
         if !change.disconnected.is_empty() {
             self.tx.block_disconnected();
         }
-        for connected in &change.connected {
+        for (place, connected) in change.connected.iter().enumerate() {
             self.block_sources.remove(&connected.hash);
             self.last_tip_update = cx.unix();
             self.shorten_stalling_timeout(cx);
             if !initial {
-                self.tx.block_connected(&connected.block);
+                let ids = TxIds::of(&connected.block);
+                self.tx.block_connected(&connected.block, &ids);
+                if place + 1 == change.connected.len() {
+                    self.recent_block = Some(RecentBlock::new(connected, &ids));
+                }
             }
         }
         self.tx.write_log(cx);
@@ -44,9 +45,6 @@ impl Sync {
             return;
         }
         self.tx.tip_changed();
-        if let Some(newest) = change.connected.last() {
-            self.recent_block = Some(recent(newest));
-        }
         let skip = change.connected.len().saturating_sub(MAX_BLOCKS_TO_ANNOUNCE);
         for peer in self.peers.values_mut() {
             peer.announce.extend(change.connected.iter().skip(skip).map(|block| block.hash));
@@ -153,14 +151,4 @@ impl Sync {
             cx.debug(LogCategory::Net, || format!("SendMessages: sending inv peer={id} hash={}", block.hash));
         }
     }
-}
-
-/// Keeps a block at hand, with its transactions findable by both hashes.
-fn recent(connected: &ConnectedBlock) -> RecentBlock {
-    let mut positions = BTreeMap::new();
-    for (position, tx) in connected.block.txdata.iter().enumerate() {
-        positions.insert(tx.compute_txid().to_byte_array(), position);
-        positions.insert(tx.compute_wtxid().to_byte_array(), position);
-    }
-    RecentBlock { hash: connected.hash, block: Arc::clone(&connected.block), positions }
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash, Work};
-use ironpeer_consensus::{check_header, is_block_mutated};
+use ironpeer_consensus::check_header;
 use ironpeer_primitives::{BlockClass, BlockReject, HeaderInfo, Height, LogCategory, PeerId, UnixTime};
 use ironpeer_wire::{Inventory, Message};
 
@@ -275,15 +275,35 @@ impl Sync {
         }
         let hash = block.block_hash();
         cx.debug(LogCategory::Net, || format!("received block {hash} peer={id}"));
-        let parent = cx.chain.header(&block.header.prev_blockhash);
-        if let Some(parent) = &parent
-            && is_block_mutated(&block, self.segwit_active_at(parent.height.next()))
-        {
+        // Only with a known parent can it be said which rules the body is under.
+        match cx.chain.header(&block.header.prev_blockhash) {
+            Some(parent) => {
+                let check_witness_root = self.segwit_active_at(parent.height.next());
+                cx.push(Action::CheckMutation { peer: id, block, check_witness_root });
+            }
+            None => self.submit_block(cx, id, block),
+        }
+    }
+
+    pub(crate) fn on_mutation_checked(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: PeerId,
+        block: Arc<Block>,
+        mutated: bool,
+    ) {
+        if mutated {
             cx.debug(LogCategory::Net, || format!("Received mutated block from peer={id}"));
             self.misbehaving(cx, id, "mutated block");
-            self.forget_block_request(cx.now, &hash, Some(id));
-            return;
+            self.forget_block_request(cx.now, &block.block_hash(), Some(id));
+        } else {
+            self.submit_block(cx, id, block);
         }
+    }
+
+    fn submit_block(&mut self, cx: &mut Cx<'_>, id: PeerId, block: Arc<Block>) {
+        let hash = block.block_hash();
+        let parent = cx.chain.header(&block.header.prev_blockhash);
         // What was asked for, of anybody, is kept even if it is no candidate for the tip.
         let force = self.in_flight.contains_key(&hash);
         self.forget_block_request(cx.now, &hash, Some(id));

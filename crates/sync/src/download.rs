@@ -11,6 +11,7 @@ use crate::limits::{
     GETDATA_TX_INTERVAL, MAX_PEER_TX_ANNOUNCEMENTS, MAX_PEER_TX_REQUEST_IN_FLIGHT, NONPREF_PEER_TX_DELAY,
     OVERLOADED_PEER_TX_DELAY, RECENT_CONFIRMED, RECENT_REJECTS, TX_FILTER_FALSE_POSITIVE, TXID_RELAY_DELAY,
 };
+use crate::machine::TxIds;
 use crate::orphanage::Orphanage;
 use crate::peer::Micros;
 use crate::request::{GenTxid, RequestTracker};
@@ -110,16 +111,15 @@ impl TxDownload {
         self.reconsiderable.clear();
     }
 
-    pub fn block_connected(&mut self, block: &Block) {
+    pub fn block_connected(&mut self, block: &Block, ids: &TxIds) {
         self.orphanage.erase_block(block);
-        for tx in &block.txdata {
-            let (txid, wtxid) = (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
-            self.confirmed.insert(&txid);
-            if has_witness(tx) {
-                self.confirmed.insert(&wtxid);
+        for (txid, wtxid) in &ids.0 {
+            self.confirmed.insert(txid);
+            if txid != wtxid {
+                self.confirmed.insert(wtxid);
             }
-            self.requests.forget(&txid);
-            self.requests.forget(&wtxid);
+            self.requests.forget(txid);
+            self.requests.forget(wtxid);
         }
     }
 

@@ -138,6 +138,15 @@ pub enum Event {
         /// The last header, or why one was refused.
         result: Result<HeaderInfo, BlockReject>,
     },
+    /// The answer to [`Action::CheckMutation`].
+    MutationChecked {
+        /// Whose block.
+        peer: PeerId,
+        /// The block.
+        block: Arc<Block>,
+        /// Its body was changed on the way.
+        mutated: bool,
+    },
     /// The answer to [`Action::SubmitBlock`].
     BlockDone {
         /// Whose block.
@@ -285,6 +294,17 @@ pub enum Action {
         headers: Vec<Header>,
         /// The chain they end has enough work to be kept.
         min_pow_checked: bool,
+    },
+    /// Find out whether a block's body belongs to its header, by
+    /// [`is_block_mutated`](crate::is_block_mutated) ([`Event::MutationChecked`]). It hashes the
+    /// whole block, so it is no work for a moment when others wait.
+    CheckMutation {
+        /// Whose.
+        peer: PeerId,
+        /// The block.
+        block: Arc<Block>,
+        /// Its witnesses are to be checked, too.
+        check_witness_root: bool,
     },
     /// Give a block to the chain ([`Event::BlockDone`]).
     SubmitBlock {

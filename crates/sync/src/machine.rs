@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
-use bitcoin::{Block, BlockHash, Txid, Wtxid};
+use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 use ironpeer_consensus::{BuriedDeployment, Params};
 use ironpeer_primitives::{
-    ChainRead, HeaderInfo, Height, LogCategory, LogLine, MempoolRead, PeerId, UnixTime,
+    ChainRead, ConnectedBlock, HeaderInfo, Height, LogCategory, LogLine, MempoolRead, PeerId, UnixTime,
 };
 use ironpeer_wire::{Inventory, Message, PeerAddress};
 use rand::{RngCore, SeedableRng};
@@ -162,6 +163,16 @@ pub enum FetchBlockError {
     NotConnected,
 }
 
+/// Both hashes of each transaction of a block, worked out once.
+pub struct TxIds(pub Vec<([u8; 32], [u8; 32])>);
+
+impl TxIds {
+    pub fn of(block: &Block) -> Self {
+        let ids = |tx: &Transaction| (tx.compute_txid().to_byte_array(), tx.compute_wtxid().to_byte_array());
+        Self(block.txdata.iter().map(ids).collect())
+    }
+}
+
 /// The newest block of the active chain, kept at hand: it is what most peers ask for.
 #[derive(Debug)]
 pub struct RecentBlock {
@@ -169,6 +180,17 @@ pub struct RecentBlock {
     pub block: Arc<Block>,
     /// Its transactions, by both hashes.
     pub positions: BTreeMap<[u8; 32], usize>,
+}
+
+impl RecentBlock {
+    pub fn new(connected: &ConnectedBlock, ids: &TxIds) -> Self {
+        let positions = ids
+            .0
+            .iter()
+            .enumerate()
+            .flat_map(|(position, (txid, wtxid))| [(*txid, position), (*wtxid, position)]);
+        Self { hash: connected.hash, block: Arc::clone(&connected.block), positions: positions.collect() }
+    }
 }
 
 /// The machine. See the crate's documentation.
@@ -308,6 +330,10 @@ impl Sync {
             }
             Event::HeadersDone { peer, result } => {
                 self.on_headers_done(cx, peer, result);
+                peer
+            }
+            Event::MutationChecked { peer, block, mutated } => {
+                self.on_mutation_checked(cx, peer, block, mutated);
                 peer
             }
             Event::BlockDone { peer, hash, outcome } => {
@@ -707,7 +733,6 @@ impl Sync {
 
     /// Announces a transaction of the mempool to every peer that does not know it.
     pub(crate) fn announce_tx(&mut self, txid: Txid, wtxid: Wtxid) {
-        use bitcoin::hashes::Hash;
         for peer in self.peers.values_mut() {
             let hash = if peer.wtxid_relay { wtxid.to_byte_array() } else { txid.to_byte_array() };
             let Some(relay) = &mut peer.tx_relay else { continue };

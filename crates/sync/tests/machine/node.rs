@@ -169,6 +169,10 @@ impl Node {
                 let result = self.tree.accept_headers(&headers, now);
                 return vec![Event::HeadersDone { peer, result }];
             }
+            Action::CheckMutation { peer, block, check_witness_root } => {
+                let mutated = ironpeer_sync::is_block_mutated(&block, check_witness_root);
+                return vec![Event::MutationChecked { peer, block, mutated }];
+            }
             Action::SubmitBlock { peer, block, force, min_pow_checked } => {
                 let hash = block.block_hash();
                 let (outcome, change) = self.tree.accept_block(block, force, min_pow_checked, now);
