@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::context::ApiContext;
 use crate::dialect::Door;
-use crate::error::{RpcError, code};
+use crate::error::RpcError;
 use crate::json::{self, NULL, type_name};
 
 /// One call of a method: what it may use and what it was given.
@@ -195,13 +195,6 @@ fn fixed_point(text: &str, decimals: u32) -> Option<i64> {
         return None;
     }
     i64::try_from(if negative { -value } else { value }).ok()
-}
-
-impl Call {
-    /// The error of a network method on a node without peers.
-    pub(crate) fn no_network() -> RpcError {
-        RpcError::new(code::CLIENT_P2P_DISABLED, "Error: Peer-to-peer functionality missing or disabled")
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //! live only here; other rooms are reached by their handles and views alone.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
-#![allow(dead_code)] // until the method groups land
-
+mod address;
 mod auth;
 mod call;
 mod context;
+mod descriptor;
 mod dialect;
 mod error;
 pub mod json;
@@ -14,6 +14,7 @@ pub mod limits;
 mod methods;
 mod server;
 mod table;
+mod tx_json;
 
 pub use auth::{BadRpcAuth, Credentials, Subnet};
 pub use context::{ApiContext, Facts, LogControl};

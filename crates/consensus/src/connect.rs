@@ -33,6 +33,12 @@ fn is_listed(list: &[(u32, &str)], height: Height, hash: &BlockHash) -> bool {
     list.iter().any(|(at, named)| *at == height.0 && hash.to_string() == *named)
 }
 
+/// Whether a block's coinbase repeats an earlier one (Core's `IsBIP30Repeat`).
+#[must_use]
+pub fn is_bip30_repeat(hash: &BlockHash, height: Height) -> bool {
+    is_listed(&BIP30_REPEATS, height, hash)
+}
+
 /// Whether a block's coinbase was overwritten by a later, equal one, so that taking the block
 /// off finds it missing.
 #[must_use]

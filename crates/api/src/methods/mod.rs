@@ -1,8 +1,31 @@
 //! The methods, one file a group.
 
+mod block_stats;
+mod blockchain;
+mod branches;
+pub(crate) mod coins;
 mod control;
+mod generate;
+mod mempool;
+mod mining;
+mod net;
+mod rawtx;
+mod sign;
+mod util;
 
 use crate::table::Method;
 
 /// Every group's methods.
-pub(crate) static GROUPS: &[&[Method]] = &[control::METHODS];
+pub(crate) static GROUPS: &[&[Method]] = &[
+    block_stats::METHODS,
+    blockchain::METHODS,
+    branches::METHODS,
+    coins::METHODS,
+    control::METHODS,
+    generate::METHODS,
+    mempool::METHODS,
+    mining::METHODS,
+    net::METHODS,
+    rawtx::METHODS,
+    util::METHODS,
+];

@@ -1,0 +1,308 @@
+//! Output descriptors (BIP380 to 386): parsed by `miniscript`, plus the forms that are Core's
+//! own: `addr`, `raw`, `rawtr` and `combo`.
+
+use std::str::FromStr;
+
+use bitcoin::key::XOnlyPublicKey;
+use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::{Network, PublicKey, Script, ScriptBuf, WPubkeyHash};
+use ironpeer_script::{Solution, solve};
+use miniscript::descriptor::checksum::desc_checksum;
+use miniscript::descriptor::{Descriptor, DescriptorPublicKey, KeyMap};
+use serde_json::Value;
+
+use crate::address;
+use crate::call::text;
+use crate::error::RpcError;
+
+/// Characters of a checksum.
+const CHECKSUM_LEN: usize = 8;
+/// Scripts a range may have at most (Core's `ParseDescriptorRange`).
+const RANGE_MAX: i64 = 1_000_000;
+/// Scripts of a ranged scan object without a range of its own.
+const DEFAULT_RANGE_END: i64 = 1000;
+
+/// A parsed descriptor.
+pub(crate) struct ParsedDescriptor {
+    form: Form,
+    /// Without checksum, private keys made public.
+    public_text: String,
+    private_keys: bool,
+}
+
+enum Form {
+    /// One fixed script nothing is known about.
+    Script {
+        script: ScriptBuf,
+    },
+    /// `rawtr(KEY)`, solvable though no tree is known.
+    RawTaproot {
+        script: ScriptBuf,
+    },
+    /// All scripts of one key.
+    Combo {
+        key: Box<Descriptor<DescriptorPublicKey>>,
+    },
+    Miniscript {
+        descriptor: Box<Descriptor<DescriptorPublicKey>>,
+    },
+}
+
+/// A text with its checksum added.
+pub(crate) fn with_checksum(payload: &str) -> String {
+    desc_checksum(payload).map_or_else(|_| payload.to_owned(), |sum| format!("{payload}#{sum}"))
+}
+
+/// Splits off and checks the checksum (Core's `CheckChecksum`).
+fn check_checksum(full: &str, required: bool) -> Result<&str, String> {
+    let mut parts = full.split('#');
+    let payload = parts.next().unwrap_or("");
+    let given = parts.next();
+    if parts.next().is_some() {
+        return Err("Multiple '#' symbols".into());
+    }
+    if given.is_none() && required {
+        return Err("Missing checksum".into());
+    }
+    if let Some(given) = given
+        && given.len() != CHECKSUM_LEN
+    {
+        return Err(format!("Expected 8 character checksum, not {} characters", given.len()));
+    }
+    let computed = desc_checksum(payload).map_err(|_| "Invalid characters in payload".to_owned())?;
+    match given {
+        Some(given) if given != computed => {
+            Err(format!("Provided checksum '{given}' does not match computed checksum '{computed}'"))
+        }
+        _ => Ok(payload),
+    }
+}
+
+fn inner<'a>(payload: &'a str, function: &str) -> Option<&'a str> {
+    payload.strip_prefix(function)?.strip_prefix('(')?.strip_suffix(')')
+}
+
+impl ParsedDescriptor {
+    /// Reads a descriptor.
+    ///
+    /// # Errors
+    /// Core's text where the failure is in a form or checksum Core names; else the parser's own.
+    pub(crate) fn parse(
+        full: &str,
+        network: Network,
+        checksum_required: bool,
+        secp: &Secp256k1<All>,
+    ) -> Result<Self, String> {
+        let payload = check_checksum(full, checksum_required)?;
+        let fixed = |script: ScriptBuf| {
+            Ok(Self { form: Form::Script { script }, public_text: payload.into(), private_keys: false })
+        };
+        if let Some(text) = inner(payload, "addr") {
+            return address::decode(text, network)
+                .map_err(|_| "Address is not valid".to_owned())
+                .and_then(fixed);
+        }
+        if let Some(text) = inner(payload, "raw") {
+            let bytes = hex::decode(text).map_err(|_| "Raw script is not hex".to_owned())?;
+            return fixed(ScriptBuf::from_bytes(bytes));
+        }
+        if let Some(text) = inner(payload, "rawtr") {
+            let key =
+                XOnlyPublicKey::from_str(text).map_err(|_| format!("rawtr(): Pubkey '{text}' is invalid"))?;
+            let script =
+                ScriptBuf::new_p2tr_tweaked(bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(key));
+            let public_text = payload.into();
+            return Ok(Self { form: Form::RawTaproot { script }, public_text, private_keys: false });
+        }
+        if let Some(text) = inner(payload, "combo") {
+            let (key, keys) = parse_miniscript(&format!("pk({text})"), secp)?;
+            let public = key.to_string();
+            let public = public.split('#').next().unwrap_or("").replacen("pk(", "combo(", 1);
+            let form = Form::Combo { key: Box::new(key) };
+            return Ok(Self { form, public_text: public, private_keys: !keys.is_empty() });
+        }
+        let function = payload.split('(').next().unwrap_or("");
+        const KNOWN: [&str; 9] = ["pk", "pkh", "wpkh", "sh", "wsh", "tr", "multi", "sortedmulti", "multi_a"];
+        if !KNOWN.contains(&function) || !payload.contains('(') {
+            return Err(format!("'{payload}' is not a valid descriptor function"));
+        }
+        let (descriptor, keys) = parse_miniscript(payload, secp)?;
+        if descriptor.is_multipath() {
+            return Err("multipath descriptors are not supported here".into());
+        }
+        let printed = descriptor.to_string();
+        let printed = printed.split('#').next().unwrap_or("");
+        // Hardened steps are printed as they were written.
+        let public_text =
+            if payload.contains('\'') { printed.to_owned() } else { printed.replace('\'', "h") };
+        let form = Form::Miniscript { descriptor: Box::new(descriptor) };
+        Ok(Self { form, public_text, private_keys: !keys.is_empty() })
+    }
+
+    /// With checksum, private keys made public.
+    pub(crate) fn public(&self) -> String {
+        with_checksum(&self.public_text)
+    }
+
+    pub(crate) fn has_private_keys(&self) -> bool {
+        self.private_keys
+    }
+
+    /// Whether it stands for many scripts.
+    pub(crate) fn is_range(&self) -> bool {
+        match &self.form {
+            Form::Miniscript { descriptor } | Form::Combo { key: descriptor } => descriptor.has_wildcard(),
+            _ => false,
+        }
+    }
+
+    /// Whether it tells all that is needed to spend, keys aside.
+    pub(crate) fn is_solvable(&self) -> bool {
+        !matches!(self.form, Form::Script { .. })
+    }
+
+    /// `combo` has scripts without an address, which are passed over.
+    pub(crate) fn is_combo(&self) -> bool {
+        matches!(self.form, Form::Combo { .. })
+    }
+
+    /// Its scripts at a position of the range.
+    ///
+    /// # Errors
+    /// If it has steps that only a private key can take.
+    pub(crate) fn scripts(&self, index: u32, secp: &Secp256k1<All>) -> Result<Vec<ScriptBuf>, RpcError> {
+        let derive = |descriptor: &Descriptor<DescriptorPublicKey>| {
+            descriptor
+                .at_derivation_index(index)
+                .ok()
+                .and_then(|definite| definite.derived_descriptor(secp).ok())
+                .ok_or_else(|| RpcError::unknown("Cannot derive script without private keys"))
+        };
+        match &self.form {
+            Form::Script { script } | Form::RawTaproot { script } => Ok(vec![script.clone()]),
+            Form::Miniscript { descriptor } => Ok(vec![derive(descriptor)?.script_pubkey()]),
+            Form::Combo { key } => {
+                let p2pk = derive(key)?.script_pubkey();
+                let Solution::PubKey(bytes) = solve(&p2pk) else { return Ok(vec![p2pk]) };
+                let Ok(key) = PublicKey::from_slice(bytes) else { return Ok(vec![p2pk]) };
+                let mut scripts = vec![p2pk.clone(), ScriptBuf::new_p2pkh(&key.pubkey_hash())];
+                if let Ok(hash) = key.wpubkey_hash() {
+                    scripts.extend(p2wpkh_and_wrapped(&hash));
+                }
+                Ok(scripts)
+            }
+        }
+    }
+}
+
+fn p2wpkh_and_wrapped(hash: &WPubkeyHash) -> [ScriptBuf; 2] {
+    let bare = ScriptBuf::new_p2wpkh(hash);
+    let wrapped = ScriptBuf::new_p2sh(&bare.script_hash());
+    [bare, wrapped]
+}
+
+fn parse_miniscript(
+    text: &str,
+    secp: &Secp256k1<All>,
+) -> Result<(Descriptor<DescriptorPublicKey>, KeyMap), String> {
+    Descriptor::parse_descriptor(secp, text).map_err(|error| error.to_string())
+}
+
+/// First and last position of `[begin,end]` or `end` (Core's `ParseDescriptorRange`).
+pub(crate) fn parse_range(value: &Value) -> Result<(u32, u32), RpcError> {
+    let malformed = || RpcError::parameter("Range must be specified as end or as [begin,end]");
+    let (low, high) = match value {
+        Value::Number(_) => (0, crate::call::integer::<i64>(value)?),
+        Value::Array(pair) => match pair.as_slice() {
+            [low @ Value::Number(_), high @ Value::Number(_)] => {
+                let (low, high) = (crate::call::integer::<i64>(low)?, crate::call::integer::<i64>(high)?);
+                if low > high {
+                    return Err(RpcError::parameter(
+                        "Range specified as [begin,end] must not have begin after end",
+                    ));
+                }
+                (low, high)
+            }
+            _ => return Err(malformed()),
+        },
+        _ => return Err(malformed()),
+    };
+    if low < 0 {
+        return Err(RpcError::parameter("Range should be greater or equal than 0"));
+    }
+    if high >> 31 != 0 {
+        return Err(RpcError::parameter("End of range is too high"));
+    }
+    if high >= low.saturating_add(RANGE_MAX) {
+        return Err(RpcError::parameter("Range is too large"));
+    }
+    let narrow = |n: i64| u32::try_from(n).map_err(|_| RpcError::parameter("Range is too large"));
+    Ok((narrow(low)?, narrow(high)?))
+}
+
+/// The scripts of a scan object: a descriptor, or an object with one and a range (Core's
+/// `EvalDescriptorStringOrObject`).
+pub(crate) fn scan_object_scripts(
+    object: &Value,
+    network: Network,
+    secp: &Secp256k1<All>,
+) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+    let (full, range) = match object {
+        Value::String(full) => (full.as_str(), None),
+        Value::Object(object) => {
+            let Some(full) = object.get("desc").filter(|desc| !desc.is_null()) else {
+                return Err(RpcError::parameter("Descriptor needs to be provided in scan object"));
+            };
+            (text(full)?, object.get("range").filter(|range| !range.is_null()))
+        }
+        _ => return Err(RpcError::parameter("Scan object needs to be either a string or an object")),
+    };
+    let range = match range {
+        Some(range) => parse_range(range)?,
+        None => (0, DEFAULT_RANGE_END as u32),
+    };
+    let parsed = ParsedDescriptor::parse(full, network, false, secp).map_err(RpcError::unknown)?;
+    let (first, last) = if parsed.is_range() { range } else { (0, 0) };
+    let mut scripts = Vec::new();
+    for index in first..=last {
+        for script in parsed
+            .scripts(index, secp)
+            .map_err(|_| RpcError::unknown(format!("Cannot derive script without private keys: '{full}'")))?
+        {
+            // Without keys at hand the single script is described as it would be from the chain.
+            let described = if parsed.is_range() || parsed.is_combo() {
+                infer(&script, network)
+            } else {
+                parsed.public()
+            };
+            scripts.push((script, described));
+        }
+    }
+    Ok(scripts)
+}
+
+/// The descriptor of a script when no keys are known, with checksum (Core's `InferDescriptor`).
+pub(crate) fn infer(script: &Script, network: Network) -> String {
+    // Hybrid keys have no descriptor.
+    let plain = |key: &[u8]| matches!(key.first(), Some(2..=4));
+    let payload = match solve(script) {
+        Solution::PubKey(key) if plain(key) => Some(format!("pk({})", hex::encode(key))),
+        Solution::MultiSig { required, keys } if keys.iter().all(|key| plain(key)) => {
+            let keys: Vec<String> = keys.iter().map(hex::encode).collect();
+            Some(format!("multi({required},{})", keys.join(",")))
+        }
+        Solution::WitnessV1Taproot(key) if XOnlyPublicKey::from_slice(key).is_ok() => {
+            Some(format!("rawtr({})", hex::encode(key)))
+        }
+        _ => None,
+    };
+    let payload = payload.unwrap_or_else(|| match address::of_script(script, network) {
+        Some(address) => format!("addr({address})"),
+        None => format!("raw({})", hex::encode(script.as_bytes())),
+    });
+    with_checksum(&payload)
+}
+
+#[cfg(test)]
+#[path = "descriptor_tests.rs"]
+mod tests;
