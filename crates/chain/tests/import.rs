@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bitcoin::Work;
 use ironpeer_chain::{Backends, Config, Location, UtxoHashKind};
 use ironpeer_consensus::{Checker, InlineChecker, Params, ScriptCache, ScriptFailure, TxScriptCheck};
-use ironpeer_primitives::ChainRead;
+use ironpeer_primitives::{ChainRead, Height};
 use ironpeer_testkit::testdata;
 use support::Node;
 
@@ -167,30 +167,55 @@ impl Checker for Counting {
     }
 }
 
-/// Transactions whose scripts were checked while importing with `config`.
-fn scripts_checked(config: Config) -> usize {
+fn counting() -> (Arc<AtomicUsize>, Arc<dyn Checker>) {
     let checked = Arc::new(AtomicUsize::new(0));
     let inner = InlineChecker::new(Arc::new(ScriptCache::new(1 << 16, [1; 32])));
-    let node = Node::with_checker(config, Arc::new(Counting { checked: Arc::clone(&checked), inner }));
-    node.handle.import_blocking(&testdata(TESTNET.file)).unwrap();
-    TESTNET.compare(&node);
-    checked.load(Ordering::Relaxed)
+    (Arc::clone(&checked), Arc::new(Counting { checked, inner }))
 }
 
 #[test]
 fn assumevalid_spares_scripts_only_where_core_does() {
-    let tip = Some(TESTNET.tip.parse().unwrap());
-    let free = |assume_valid, work: u8| Config {
-        assume_valid,
-        minimum_chainwork: Work::from_be_bytes([work; 32]),
-        ..TESTNET.config()
+    let import = |assume_valid, work: u8| {
+        let (checked, checker) = counting();
+        let minimum_chainwork = Work::from_be_bytes([work; 32]);
+        let node =
+            Node::with_checker(Config { assume_valid, minimum_chainwork, ..TESTNET.config() }, checker);
+        node.handle.import_blocking(&testdata(TESTNET.file)).unwrap();
+        TESTNET.compare(&node);
+        (checked.load(Ordering::Relaxed), node)
     };
+    let (checked, node) = import(None, 0);
     // Of 4,942 transactions, the genesis block's among them, 4,001 are coinbases.
     let all = 4942 - 4001;
-    assert_eq!(scripts_checked(free(None, 0)), all);
+    assert_eq!(checked, all);
+    let tip = Some(node.view().tip().hash);
     let unknown = Some("33".repeat(32).parse().unwrap());
-    assert_eq!(scripts_checked(free(unknown, 0)), all, "not among our headers");
-    assert_eq!(scripts_checked(free(tip, 1)), all, "the best header has too little work");
-    let spared = scripts_checked(free(tip, 0));
-    assert!(spared > 0 && spared < all, "only what lies two weeks of work below: {spared} of {all}");
+    assert_eq!(import(unknown, 0).0, all, "not among our headers");
+    assert_eq!(import(tip, 1).0, all, "the best header has too little work");
+    // Every spend lies more than two weeks of work, 2,016 blocks, below the best header.
+    assert_eq!(import(tip, 0).0, 0);
+    let some = node.view().active_at(Height(450)).unwrap().hash;
+    let above: u64 = (451..=4000)
+        .map(|height| u64::from(node.view().active_at(Height(height)).unwrap().tx_count) - 1)
+        .sum();
+    assert!(above > 0 && above < all as u64);
+    assert_eq!(import(Some(some), 0).0 as u64, above, "only its ancestors are spared");
+}
+
+#[test]
+fn assumevalid_spares_nothing_within_two_weeks_of_the_best_header() {
+    let twin = Node::open(support::regtest());
+    let base = twin.extend(&twin.tip(), 0, 101);
+    let spending = twin.make(&twin.tip(), 0, vec![support::spend(&[(&base[0].txdata[0], 0)], 0)]);
+    twin.submit(&spending);
+    let (checked, checker) = counting();
+    let config = Config { assume_valid: Some(twin.tip()), ..support::regtest() };
+    let node = Node::with_checker(config, checker);
+    let headers = base.iter().chain([&spending]).map(|block| block.header).collect();
+    node.handle.submit_headers_blocking(headers, true).unwrap();
+    for block in base.iter().chain([&spending]) {
+        node.submit(block);
+    }
+    assert_eq!(node.tip(), twin.tip());
+    assert_eq!(checked.load(Ordering::Relaxed), 1);
 }
