@@ -48,3 +48,33 @@ impl Default for Config {
         }
     }
 }
+
+/// An option that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Less memory than one cluster may take.
+    #[error("-maxmempool must be at least {0} MB")]
+    TooSmall(usize),
+}
+
+impl Config {
+    /// Whether the options fit together, as Core asks at start.
+    ///
+    /// # Errors
+    /// With Core's message.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        /// Bytes of memory a vbyte is reckoned to take.
+        const BYTES_PER_VBYTE: usize = 40;
+        let vbytes = usize::try_from(self.cluster_vbytes).unwrap_or(usize::MAX);
+        let least = vbytes.saturating_mul(BYTES_PER_VBYTE);
+        // No memory at all is allowed: nothing is kept then.
+        if self.max_bytes > 0 && self.max_bytes < least {
+            return Err(ConfigError::TooSmall(least.div_ceil(1_000_000)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -22,7 +22,7 @@ mod shared;
 mod truc;
 mod types;
 
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
 pub use handle::{MempoolHandle, Parts, SaveError};
 pub use package::{PackageReject, PackageResult, PackageTx};

@@ -3,8 +3,6 @@
 /// Mempool size in bytes of memory (`-maxmempool`, in Core 300 MB). Larger: memory; smaller:
 /// transactions are dropped while they are still wanted.
 pub const MAX_MEMPOOL_BYTES: usize = 300_000_000;
-/// The same when transactions are not relayed (`-blocksonly`).
-pub const BLOCKSONLY_MAX_MEMPOOL_BYTES: usize = 5_000_000;
 /// Seconds until a transaction that nobody mines is dropped (`-mempoolexpiry`, 336 hours).
 pub const EXPIRY_SECONDS: i64 = 336 * 3_600;
 

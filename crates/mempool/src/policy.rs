@@ -221,3 +221,7 @@ pub fn spends_witness_program(tx: &Transaction, spent: &[TxOut]) -> bool {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

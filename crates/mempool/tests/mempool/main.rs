@@ -4,6 +4,7 @@ mod admission;
 mod chain_following;
 mod concurrency;
 mod limits;
+mod logs;
 mod packages;
 mod persistence;
 mod properties;

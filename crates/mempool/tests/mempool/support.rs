@@ -10,7 +10,7 @@ use bitcoin::{Amount, Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, T
 use ironpeer_chain::{Chain, ChainFollower, ChainHandle, ChainThread, Followed, SubmitOptions};
 use ironpeer_consensus::{Params, RegtestOptions, ScriptCache};
 use ironpeer_mempool::{Accepted, Config, MempoolHandle, Parts, SubmitTx, TxChecker};
-use ironpeer_primitives::{ChainRead as _, Clock, FixedClock, NullLog, TxClass, TxReject};
+use ironpeer_primitives::{ChainRead as _, Clock, FixedClock, LogSink, NullLog, TxClass, TxReject};
 use ironpeer_store::{Disk as _, MemDisk};
 use ironpeer_testkit::consensus::{block_on, seal};
 
@@ -120,6 +120,14 @@ impl Node {
     }
 
     pub fn with_checker(config: Config, checker: Arc<dyn TxChecker>) -> Self {
+        Self::build(config, checker, Arc::new(NullLog))
+    }
+
+    pub fn with_log(config: Config, log: Arc<dyn LogSink>) -> Self {
+        Self::build(config, cache(), log)
+    }
+
+    fn build(config: Config, checker: Arc<dyn TxChecker>, log: Arc<dyn LogSink>) -> Self {
         let clock = Arc::new(FixedClock::at(NOW));
         let params = Arc::new(Params::regtest(RegtestOptions::default()));
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
@@ -138,7 +146,7 @@ impl Node {
             params: Arc::clone(&params),
             chain: Arc::new(chain.view()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            log: Arc::new(NullLog),
+            log,
             pool,
             checker,
             disk: Arc::clone(&disk) as Arc<dyn ironpeer_store::Disk>,
