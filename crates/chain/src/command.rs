@@ -41,9 +41,13 @@ pub(crate) enum Command {
         blocks: Vec<Prepared>,
         reply: oneshot::Sender<usize>,
     },
-    /// An import or reindex begins or ends: meanwhile the node stays in initial download.
-    Importing {
-        importing: bool,
+    /// An import or reindex begins: until it ends the node stays in initial download.
+    ImportBegins {
+        reply: oneshot::Sender<()>,
+    },
+    /// It ended; `reindexed` if the block files were read to their end.
+    ImportEnds {
+        reindexed: bool,
         reply: oneshot::Sender<()>,
     },
     Activate {

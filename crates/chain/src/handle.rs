@@ -243,8 +243,8 @@ impl ChainHandle {
         answer.await.map_err(|_| ChainStopped)
     }
 
-    /// Walks over a consistent picture of all coins as of the tip, handing each to `each` until
-    /// that returns false. Runs on the calling thread.
+    /// A consistent picture of all coins as of the tip, to be walked over on the caller's thread.
+    /// Flushes first.
     ///
     /// # Errors
     /// If the chain has stopped.
@@ -334,8 +334,12 @@ impl ChainHandle {
         Ok(answer)
     }
 
-    pub(crate) fn set_importing_blocking(&self, importing: bool) -> Result<(), ChainStopped> {
-        block_on(self.call(0, |reply| Command::Importing { importing, reply }))
+    pub(crate) fn import_begins(&self) -> Result<(), ChainStopped> {
+        block_on(self.call(0, |reply| Command::ImportBegins { reply }))
+    }
+
+    pub(crate) fn import_ends(&self, reindexed: bool) -> Result<(), ChainStopped> {
+        block_on(self.call(0, |reply| Command::ImportEnds { reindexed, reply }))
     }
 
     /// [`submit_block`](Self::submit_block) for plain threads.

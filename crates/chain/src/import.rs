@@ -106,7 +106,7 @@ pub(crate) fn from_file(handle: &ChainHandle, path: &Path) -> Result<ImportStats
     for scanned in BlockScanner::open(&OsDisk, path, handle.shared.params.magic, key)? {
         found.extend(Found::new(0, &scanned?));
     }
-    let stats = during_import(handle, || take_in(handle, &found, &Source::Elsewhere { file, key }))?;
+    let stats = during_import(handle, false, || take_in(handle, &found, &Source::Elsewhere { file, key }))?;
     log.log(LogLine::info(format!(
         "Loaded {} blocks from external file in {}ms",
         stats.new,
@@ -133,7 +133,7 @@ fn key_beside(path: &Path) -> io::Result<XorKey> {
 pub(crate) fn reindex(handle: &ChainHandle) -> Result<ImportStats, ImportError> {
     let log = &handle.shared.log;
     let files = &handle.shared.files;
-    during_import(handle, || {
+    during_import(handle, true, || {
         let mut found = Vec::new();
         let numbers = files.files(FileKind::Block);
         for (place, (number, _)) in numbers.iter().enumerate() {
@@ -155,13 +155,12 @@ pub(crate) fn reindex(handle: &ChainHandle) -> Result<ImportStats, ImportError> 
 /// Keeps the node in initial download while `work` runs.
 fn during_import(
     handle: &ChainHandle,
+    reindex: bool,
     work: impl FnOnce() -> Result<ImportStats, ImportError>,
 ) -> Result<ImportStats, ImportError> {
-    handle.set_importing_blocking(true)?;
+    handle.import_begins()?;
     let result = work();
-    if result.is_ok() {
-        handle.set_importing_blocking(false)?;
-    }
+    handle.import_ends(reindex && result.is_ok())?;
     result
 }
 

@@ -464,7 +464,10 @@ fn open_core(
     core.store_genesis()?;
     core.find_loose_ends();
     core.populate_candidates();
-    core.recover_tip(journal_tip)?;
+    if core.config.reindex == Reindex::No {
+        core.recover_tip(journal_tip)?;
+    }
+    // From here on every script counts; coins that are built anew are built by checking all.
     core.trusted = None;
     core.journal_tip = core.shared.tree.read().tip();
     if !core.index_due.is_empty() {

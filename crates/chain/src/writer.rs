@@ -144,8 +144,12 @@ fn handle(core: &mut Core, command: Command) -> Result<bool, Fatal> {
         Command::Precious { hash, reply } => answer(reply, core.precious(&hash)?),
         Command::TestBlock { block, reply } => answer(reply, core.test_block(*block)?),
         Command::Import { blocks, reply } => answer(reply, core.import_blocks(blocks)?),
-        Command::Importing { importing, reply } => {
-            set_importing(core, importing)?;
+        Command::ImportBegins { reply } => {
+            core.importing = true;
+            answer(reply, ());
+        }
+        Command::ImportEnds { reindexed, reply } => {
+            import_ends(core, reindexed)?;
             answer(reply, ());
         }
         Command::Activate { reply } => {
@@ -170,13 +174,10 @@ fn handle(core: &mut Core, command: Command) -> Result<bool, Fatal> {
     Ok(true)
 }
 
-/// An import or reindex begins or ends.
-fn set_importing(core: &mut Core, importing: bool) -> Result<(), Fatal> {
-    core.importing = importing;
-    if importing {
-        return Ok(());
-    }
-    if core.shared.reindexing.swap(false, Ordering::Relaxed) {
+/// An import or reindex is over.
+fn import_ends(core: &mut Core, reindexed: bool) -> Result<(), Fatal> {
+    core.importing = false;
+    if reindexed && core.shared.reindexing.swap(false, Ordering::Relaxed) {
         core.flush_all()?;
         let mut batch = Batch::new();
         batch.delete(INDEX_META, REINDEX_KEY);

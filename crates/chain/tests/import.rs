@@ -219,3 +219,22 @@ fn assumevalid_spares_nothing_within_two_weeks_of_the_best_header() {
     assert_eq!(node.tip(), twin.tip());
     assert_eq!(checked.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn building_the_coins_anew_checks_every_script_again() {
+    let config = Config { location: Location::Given(Backends::in_memory()), ..TESTNET.config() };
+    TESTNET.import(config.clone()).stop();
+    let (checked, checker) = counting();
+    let node = Node::with_checker(Config { reindex: ironpeer_chain::Reindex::Coins, ..config }, checker);
+    node.handle.flush_blocking().unwrap();
+    TESTNET.compare(&node);
+    assert_eq!(checked.load(Ordering::Relaxed), 4942 - 4001);
+}
+
+#[test]
+fn an_unreadable_file_is_an_error_and_the_next_import_works() {
+    let node = Node::open(MAIN.config());
+    assert!(node.handle.import_blocking(std::path::Path::new("/nonexistent/blk00000.dat")).is_err());
+    node.handle.import_blocking(&testdata(MAIN.file)).unwrap();
+    MAIN.compare(&node);
+}
