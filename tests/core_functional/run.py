@@ -139,7 +139,9 @@ def main() -> int:
         print(f"create_cache FAILED ({cache[1]:.1f} s) {cache[2]}")
     passed = failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(run_one, name, build, seed, extra): name for seed, name in enumerate(names, 1)}
+        # Ports follow from the seed: another run beside this one should have others.
+        first = os.getpid() % 300
+        running = {pool.submit(run_one, name, build, first + index, extra): name for index, name in enumerate(names, 1)}
         for done in concurrent.futures.as_completed(running):
             name = running[done]
             ok, took, why = done.result()

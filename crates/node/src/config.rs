@@ -7,10 +7,13 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf, Work};
 use ironpeer_chain::{Location, Reindex};
 use ironpeer_consensus::{BuriedDeployment, Params, RegtestOptions, VersionBitsParameters};
+use ironpeer_mempool::FeeRate;
+use ironpeer_mining::AutoMine;
 use ironpeer_primitives::Height;
 
 use crate::args::{Args, ArgsError};
 use crate::log::LogConfig;
+use crate::p2p::P2pConfig;
 use crate::rpc::RpcConfig;
 use crate::{USER_AGENT_NAME, datadir};
 
@@ -42,6 +45,16 @@ pub struct Config {
     pub notify: Notify,
     /// File for the process id, or none.
     pub pid_file: Option<PathBuf>,
+    /// Transactions that wait for a block.
+    pub mempool: ironpeer_mempool::Config,
+    /// Where the mempool is kept over a restart, or nowhere (`-persistmempool`).
+    pub mempool_file: Option<PathBuf>,
+    /// Block templates.
+    pub mining: ironpeer_mining::Config,
+    /// When to mine without being asked (`-automine`).
+    pub auto_mine: Option<AutoMine>,
+    /// Listening and peers.
+    pub p2p: P2pConfig,
     /// The JSON-RPC door, or none.
     pub rpc: Option<RpcConfig>,
     /// Whether peers' addresses are logged.
@@ -78,7 +91,16 @@ impl Config {
         } else {
             None
         };
+        let mempool = mempool(args, &params)?;
+        let user_agent = user_agent(&args.list("uacomment"))?;
+        let p2p =
+            P2pConfig::from_args(args, &params, &user_agent, mempool.min_relay.sat_per_kvb(), net.clone())?;
         Ok(Self {
+            mempool_file: (args.bool("persistmempool") != Some(false)).then(|| net.join("mempool.dat")),
+            mempool,
+            mining: mining(args)?,
+            auto_mine: auto_mine(args, &params)?,
+            p2p,
             pid_file: (!pid.as_os_str().is_empty()).then(|| net.join(pid)),
             chain: chain(args, &params, net, blocks)?,
             pool_threads: pool_threads(args.int("par").unwrap_or(0)),
@@ -96,10 +118,42 @@ impl Config {
             },
             rpc,
             log_ips: args.bool("logips") == Some(true),
-            user_agent: user_agent(&args.list("uacomment"))?,
+            user_agent,
             deprecated_rpc: args.list("deprecatedrpc"),
             params,
         })
+    }
+
+    /// A node that keeps everything in memory, listens nowhere, serves no RPC and connects to
+    /// nobody unless told; for embedders and tests.
+    #[must_use]
+    pub fn in_memory(params: Arc<Params>) -> Self {
+        let mut sync = ironpeer_sync::Config::new(Arc::clone(&params));
+        let user_agent = format!("/{USER_AGENT_NAME}:{}/", env!("CARGO_PKG_VERSION"));
+        sync.user_agent.clone_from(&user_agent);
+        sync.automatic_outbound = false;
+        let mut peer = ironpeer_peer::Config::new(sync);
+        peer.connect = Some(Vec::new());
+        peer.dns_seed = false;
+        Self {
+            chain: ironpeer_chain::Config::in_memory(Arc::clone(&params)),
+            pool_threads: 1,
+            script_cache_bytes: 1 << 20,
+            load_blocks: Vec::new(),
+            stop_after_import: false,
+            notify: Notify::default(),
+            pid_file: None,
+            mempool: ironpeer_mempool::Config::default(),
+            mempool_file: None,
+            mining: ironpeer_mining::Config::default(),
+            auto_mine: None,
+            p2p: P2pConfig { binds: Vec::new(), peer },
+            rpc: None,
+            log_ips: false,
+            user_agent,
+            deprecated_rpc: Vec::new(),
+            params,
+        }
     }
 
     /// The directories a node has for itself.
@@ -206,6 +260,102 @@ fn chain(
     chain.small_block_files = args.bool("fastprune") == Some(true);
     chain.xor_key = args.bool("blocksxor").unwrap_or(true).then(rand::random);
     Ok(chain)
+}
+
+/// An amount of coins as Core's `ParseMoney` reads it, in satoshi.
+fn money(args: &Args, name: &str) -> Result<Option<u64>, ArgsError> {
+    let Some(text) = args.text(name) else { return Ok(None) };
+    let wrong = || ArgsError(format!("Invalid amount for -{name}=<amount>: '{text}'"));
+    let (coins, part) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(coins)
+        || !digits(part)
+        || part.len() > 8
+        || coins.len() > 10
+        || (coins.is_empty() && part.is_empty())
+    {
+        return Err(wrong());
+    }
+    let satoshi = format!("0{coins}{part:0<8}").parse::<u64>().map_err(|_| wrong())?;
+    if satoshi > bitcoin::Amount::MAX_MONEY.to_sat() { Err(wrong()) } else { Ok(Some(satoshi)) }
+}
+
+/// The mempool's settings (Core's `node/mempool_args.cpp`).
+fn mempool(args: &Args, params: &Params) -> Result<ironpeer_mempool::Config, ArgsError> {
+    let mut mempool = ironpeer_mempool::Config::default();
+    let count = |name: &str| args.int(name).map(|value| u64::try_from(value).unwrap_or(0));
+    let feerate = |name: &str| Ok::<_, ArgsError>(money(args, name)?.map(FeeRate::from_sat_per_kvb));
+    if let Some(megabytes) = count("maxmempool") {
+        mempool.max_bytes = usize::try_from(megabytes).unwrap_or(usize::MAX).saturating_mul(1_000_000);
+    }
+    if let Some(hours) = args.int("mempoolexpiry") {
+        mempool.expiry_seconds = hours.saturating_mul(3_600);
+    }
+    if let Some(rate) = feerate("incrementalrelayfee")? {
+        mempool.incremental = rate;
+        // Setting this one alone raises the other with it.
+        mempool.min_relay = mempool.min_relay.max(rate);
+    }
+    if let Some(rate) = feerate("minrelaytxfee")? {
+        mempool.min_relay = rate;
+    }
+    if let Some(rate) = feerate("dustrelayfee")? {
+        mempool.dust_relay = rate;
+    }
+    if args.bool("datacarrier") == Some(false) {
+        mempool.max_datacarrier_bytes = None;
+    } else if let Some(bytes) = count("datacarriersize") {
+        mempool.max_datacarrier_bytes = Some(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+    if let Some(permit) = args.bool("permitbaremultisig") {
+        mempool.permit_bare_multisig = permit;
+    }
+    mempool.require_standard = args.bool("acceptnonstdtxn") != Some(true);
+    if !mempool.require_standard && params.network == Network::Bitcoin {
+        return fail(format!("acceptnonstdtxn is not currently supported for {} chain", params.chain_name));
+    }
+    if let Some(bytes) = count("bytespersigop") {
+        mempool.bytes_per_sigop = bytes;
+    }
+    if let Some(transactions) = count("limitclustercount") {
+        let most = ironpeer_mempool::limits::MAX_CLUSTER_COUNT;
+        mempool.cluster_count = usize::try_from(transactions).unwrap_or(usize::MAX);
+        if mempool.cluster_count > most {
+            return fail(format!("limitclustercount must be less than or equal to {most}"));
+        }
+    }
+    if let Some(kilobytes) = count("limitclustersize") {
+        mempool.cluster_vbytes = kilobytes.saturating_mul(1_000);
+    }
+    mempool.persist_v1 = args.bool("persistmempoolv1") == Some(true);
+    Ok(mempool)
+}
+
+/// The miner's settings (Core's `node/mining_args.cpp`).
+fn mining(args: &Args) -> Result<ironpeer_mining::Config, ArgsError> {
+    let mut mining = ironpeer_mining::Config::default();
+    if let Some(rate) = money(args, "blockmintxfee")? {
+        mining.min_fee_per_kvb = rate;
+    }
+    let weight = |name: &str| args.int(name).map(|weight| u64::try_from(weight).unwrap_or(0));
+    if let Some(weight) = weight("blockreservedweight") {
+        mining.reserved_weight = weight;
+    }
+    if let Some(weight) = weight("blockmaxweight") {
+        mining.max_weight = weight;
+    }
+    mining.block_version = args.int("blockversion").and_then(|version| i32::try_from(version).ok());
+    mining.print_priority = args.bool("printpriority") == Some(true);
+    mining.check().map_err(ArgsError)?;
+    Ok(mining)
+}
+
+fn auto_mine(args: &Args, params: &Params) -> Result<Option<AutoMine>, ArgsError> {
+    let Some(text) = args.text("automine").filter(|text| text != "0") else { return Ok(None) };
+    if !matches!(params.network, Network::Regtest | Network::Signet) {
+        return fail("-automine can only be used with regtest and signet");
+    }
+    text.parse().map(Some).map_err(|error: ironpeer_mining::AutoMineError| ArgsError(error.to_string()))
 }
 
 /// `-par`: 0 is one thread a core, a negative number leaves that many cores free.

@@ -67,3 +67,44 @@ fn wrong_network_options_have_cores_texts() {
         assert_eq!(params(&args(line)).unwrap_err().0, error, "{line}");
     }
 }
+
+#[test]
+fn amounts_read_as_cores() {
+    let of = |text: &str| money(&args(&format!("-minrelaytxfee={text}")), "minrelaytxfee").map_err(|e| e.0);
+    assert_eq!(of("0.00001"), Ok(Some(1_000)));
+    assert_eq!(of("1"), Ok(Some(100_000_000)));
+    assert_eq!(of(".5"), Ok(Some(50_000_000)));
+    for text in ["", ".", "x", "-1", "0.000000001", "21000001", "1.2.3"] {
+        assert_eq!(of(text), Err(format!("Invalid amount for -minrelaytxfee=<amount>: '{text}'")));
+    }
+    assert_eq!(money(&args(""), "minrelaytxfee"), Ok(None));
+}
+
+#[test]
+fn mempool_and_mining_options_reach_their_rooms() {
+    let regtest = params(&args("-regtest")).unwrap();
+    let pool = mempool(&args("-incrementalrelayfee=0.00005 -maxmempool=5 -datacarrier=0"), &regtest).unwrap();
+    assert_eq!(pool.min_relay.sat_per_kvb(), 5_000);
+    assert_eq!((pool.max_bytes, pool.max_datacarrier_bytes), (5_000_000, None));
+    let main = params(&args("")).unwrap();
+    assert_eq!(
+        mempool(&args("-acceptnonstdtxn"), &main).unwrap_err().0,
+        "acceptnonstdtxn is not currently supported for main chain"
+    );
+    assert_eq!(
+        mempool(&args("-limitclustercount=65"), &regtest).unwrap_err().0,
+        "limitclustercount must be less than or equal to 64"
+    );
+    assert!(mining(&args("-blockmaxweight=4000001")).unwrap_err().0.contains("exceeds consensus maximum"));
+    assert!(auto_mine(&args("-automine=every-tx"), &main).is_err());
+    assert_eq!(auto_mine(&args("-automine=tx-count:3"), &regtest).unwrap(), Some(AutoMine::TxCount(3)));
+    assert!(auto_mine(&args("-automine=sometimes"), &regtest).is_err());
+}
+
+#[test]
+fn hashes_and_work_may_be_short() {
+    assert_eq!(user_hex("0x1").unwrap()[31], 1);
+    assert_eq!(user_hex("").unwrap(), [0; 32]);
+    assert_eq!(user_hex(&"0".repeat(65)), None);
+    assert_eq!(user_hex("xyz"), None);
+}

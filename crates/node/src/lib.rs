@@ -10,6 +10,7 @@ pub mod init;
 pub mod log;
 pub mod node;
 pub mod notify;
+pub mod p2p;
 pub mod rpc;
 
 /// The name clients compare in messages about this kind of program: lock errors, the notice in

@@ -3,6 +3,7 @@
 //! Nothing here is process-wide, so a hundred nodes run in one process. Everything that can fail
 //! at start does so before anything is served.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,11 @@ use std::time::Duration;
 use ironpeer_api::{ApiContext, Door, Facts, LogControl, RpcServer};
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
 use ironpeer_consensus::{Params, ScriptCache};
+use ironpeer_mempool::{LoadOptions, MempoolHandle};
+use ironpeer_mining::{MiningHandle, anyone_can_spend};
+use ironpeer_peer::{Listener, PeerHandle, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogLine, LogSink};
-use ironpeer_store::{DirLock, LockError};
+use ironpeer_store::{DirLock, LockError, OsDisk};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,8 +26,9 @@ use crate::files::{self, OwnFile};
 use crate::log::Log;
 use crate::{init, notify};
 
-/// How long followers may take to end after the chain has.
-const TASKS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long one step of the shutdown may take before the next begins. The chain's flush has no
+/// deadline but the second signal: cutting it short would only make the next start longer.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a node did not start. The text is what follows `Error: `.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,9 @@ pub enum StartError {
     /// The chain cannot be opened.
     #[error("{}", explain_open(.0))]
     Chain(#[from] OpenError),
+    /// The peers' files cannot be used.
+    #[error(transparent)]
+    Peers(#[from] ironpeer_peer::StartError),
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -63,6 +71,14 @@ pub struct NodeContext {
     pub log: Arc<Log>,
     /// Blocks, headers and coins.
     pub chain: ChainHandle,
+    /// Transactions that wait for a block.
+    pub mempool: MempoolHandle,
+    /// Templates and proof of work.
+    pub mining: MiningHandle,
+    /// Connections.
+    pub peers: PeerHandle,
+    /// Where the node listens for peers, with the ports the system chose.
+    pub p2p_addresses: Vec<SocketAddr>,
     /// Cancelling it stops the node.
     pub shutdown: CancellationToken,
 }
@@ -72,6 +88,9 @@ pub struct Node {
     context: NodeContext,
     rpc: Option<RpcServer>,
     chain_thread: ChainThread,
+    /// Searches, and the submission of what they find.
+    mining_tasks: TaskTracker,
+    mempool_file: Option<PathBuf>,
     /// Followers and imports; they end when the chain does.
     tasks: TaskTracker,
     shutdown_commands: Vec<String>,
@@ -122,6 +141,8 @@ impl Node {
         };
         log.start().map_err(|path| ArgsError(format!("Could not open debug log file {}", path.display())))?;
 
+        let listeners = config.p2p.listen()?;
+        let p2p_addresses = listeners.iter().map(Listener::address).collect();
         // Callers of the RPC door are told what goes on while the rest is opened.
         let mut rpc = None;
         let mut cookie = None;
@@ -141,13 +162,58 @@ impl Node {
         }
 
         status(&log, door.as_deref(), "Loading block index\u{2026}");
-        let (chain, chain_thread) = open_chain(&config, &clock, &log).await?;
+        let Opened { chain, chain_thread, pool, cache } = open_chain(&config, &clock, &log).await?;
         let tasks = TaskTracker::new();
+        let mining_tasks = TaskTracker::new();
+        let sink = Arc::clone(&log) as Arc<dyn LogSink>;
+        let (mempool, follower) = MempoolHandle::on_chain(
+            ironpeer_mempool::Parts {
+                config: config.mempool,
+                params: Arc::clone(&config.params),
+                chain: Arc::new(chain.view()),
+                clock: Arc::clone(&clock),
+                log: Arc::clone(&sink),
+                pool,
+                checker: cache,
+                disk: Arc::new(OsDisk),
+            },
+            &chain,
+        );
+        let following = mempool.clone();
+        tasks.spawn(async move { following.follow(follower).await });
+        let mining = MiningHandle::new(ironpeer_mining::Parts {
+            config: config.mining,
+            params: Arc::clone(&config.params),
+            chain: chain.clone(),
+            mempool: mempool.clone(),
+            clock: Arc::clone(&clock),
+            log: Arc::clone(&sink),
+            shutdown: shutdown.clone(),
+            tasks: mining_tasks.clone(),
+        });
+        let blocks_only = config.p2p.peer.sync.ignore_incoming_txs;
+        status(&log, door.as_deref(), "Loading P2P addresses\u{2026}");
+        let peers = PeerHandle::start(
+            config.p2p.peer,
+            ironpeer_peer::Parts {
+                rooms: Rooms::new(chain.clone(), mempool.clone()),
+                clock: Arc::clone(&clock),
+                log: sink,
+                disk: Arc::new(OsDisk),
+                resolver: Arc::new(SystemResolver),
+                listeners,
+                seed: rand::random(),
+            },
+        )?;
         let context = NodeContext {
             params: Arc::clone(&config.params),
             clock: Arc::clone(&clock),
             log: Arc::clone(&log),
             chain: chain.clone(),
+            mempool: mempool.clone(),
+            mining: mining.clone(),
+            peers: peers.clone(),
+            p2p_addresses,
             shutdown: shutdown.clone(),
         };
         watch_stop_height(&context, &tasks);
@@ -155,24 +221,40 @@ impl Node {
             let (follower, _) = chain.events();
             tasks.spawn(notify::follow_blocks(follower, chain.view(), command, Arc::clone(&log)));
         }
+        if let Some(rule) = config.auto_mine {
+            let mining = mining.clone();
+            tasks.spawn(async move { mining.auto_mine(rule, anyone_can_spend()).await });
+        }
         let tip = chain.view().tip();
         log.log(LogLine::info(format!("nBestHeight = {}", tip.height)));
         if let Some(door) = &door {
             door.ready(Arc::new(ApiContext {
+                params: Arc::clone(&config.params),
                 clock,
                 log: Arc::clone(&log) as Arc<dyn LogControl>,
+                chain: chain.clone(),
+                mempool,
+                mining,
+                peers: Some(peers),
                 shutdown,
                 facts: Facts {
                     started,
-                    chain_name: config.params.chain_name.to_owned(),
                     mockable: config.params.mockable,
                     subversion: config.user_agent.clone(),
                     deprecated: config.deprecated_rpc.iter().cloned().collect(),
                     warnings: Vec::new(),
+                    blocks_only,
+                    mempool_file: config.mempool_file.clone().unwrap_or_default(),
                 },
+                scan: Arc::default(),
             }));
         }
-        tasks.spawn(import(context.clone(), config.load_blocks, config.stop_after_import));
+        let imported = Import {
+            files: config.load_blocks,
+            stop_after: config.stop_after_import,
+            mempool_file: config.mempool_file.clone(),
+        };
+        tasks.spawn(import(context.clone(), imported));
         status(&log, door.as_deref(), "Done loading");
         for command in config.notify.startup {
             notify::spawn(command, &log);
@@ -182,6 +264,8 @@ impl Node {
             context,
             rpc,
             chain_thread,
+            mining_tasks,
+            mempool_file: config.mempool_file,
             tasks,
             shutdown_commands: config.notify.shutdown,
             cookie,
@@ -209,7 +293,19 @@ impl Node {
     /// Stops everything in order. The ports are free and the directories unlocked when it
     /// returns.
     pub async fn shutdown(self) {
-        let Self { context, rpc, chain_thread, tasks, shutdown_commands, failure, cookie, pid, locks } = self;
+        let Self {
+            context,
+            rpc,
+            chain_thread,
+            mining_tasks,
+            mempool_file,
+            tasks,
+            shutdown_commands,
+            failure,
+            cookie,
+            pid,
+            locks,
+        } = self;
         let log = &context.log;
         context.shutdown.cancel();
         notify::run_all(shutdown_commands, log).await;
@@ -217,15 +313,25 @@ impl Node {
         if let Some(rpc) = rpc {
             rpc.stop().await;
         }
+        // A block that is found is submitted and told to the peers, whatever else happens.
+        mining_tasks.close();
+        in_time(log, "mining", mining_tasks.wait()).await;
+        let (_, seq) = context.chain.view().tip_and_seq();
+        in_time(log, "announcing", context.peers.wait_for_seq(seq)).await;
+        context.peers.shutdown().await;
+        if let Some(path) = mempool_file
+            && context.mempool.info().loaded
+        {
+            // A failure is in the log, and the node stops all the same.
+            let _ = context.mempool.save(&path).await;
+        }
         if context.chain.shutdown().await.is_err() && failure.borrow().is_none() {
             log.log(LogLine::error("The chain had stopped before it was told to"));
         }
         // The writer has answered, or is gone: joining it does not block.
         chain_thread.join();
         tasks.close();
-        if tokio::time::timeout(TASKS_DEADLINE, tasks.wait()).await.is_err() {
-            log.log(LogLine::warning("Some tasks did not end in time"));
-        }
+        in_time(log, "followers", tasks.wait()).await;
         drop(cookie);
         drop(pid);
         log.log(LogLine::info("Shutdown done"));
@@ -233,16 +339,28 @@ impl Node {
     }
 }
 
+/// Waits for a step of the shutdown, but not for ever.
+async fn in_time(log: &Log, step: &str, done: impl Future) {
+    if tokio::time::timeout(STEP_DEADLINE, done).await.is_err() {
+        log.log(LogLine::warning(format!("Shutdown: {step} did not end in time, going on")));
+    }
+}
+
+/// The chain, and what it shares with the mempool.
+struct Opened {
+    chain: ChainHandle,
+    chain_thread: ChainThread,
+    pool: Arc<rayon::ThreadPool>,
+    cache: Arc<ScriptCache>,
+}
+
 /// Opens the chain off the runtime: recovery may read for a long time.
-async fn open_chain(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    log: &Arc<Log>,
-) -> Result<(ChainHandle, ChainThread), StartError> {
+async fn open_chain(config: &Config, clock: &Arc<dyn Clock>, log: &Arc<Log>) -> Result<Opened, StartError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(config.pool_threads)
         .thread_name(|index| format!("scriptch.{index}"))
         .build()?;
+    let pool = Arc::new(pool);
     log.log(LogLine::info(format!(
         "Script verification uses {} additional threads",
         config.pool_threads.saturating_sub(1)
@@ -250,10 +368,13 @@ async fn open_chain(
     let cache = Arc::new(ScriptCache::new(config.script_cache_bytes, rand::random()));
     let (settings, clock, sink) =
         (config.chain.clone(), Arc::clone(clock), Arc::clone(log) as Arc<dyn LogSink>);
-    let opened =
-        tokio::task::spawn_blocking(move || Chain::open(settings, clock, sink, Arc::new(pool), cache)).await;
-    match opened {
-        Ok(opened) => Ok(opened?),
+    let (chain_pool, chain_cache) = (Arc::clone(&pool), Arc::clone(&cache));
+    let open = move || Chain::open(settings, clock, sink, chain_pool, chain_cache);
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => {
+            let (chain, chain_thread) = opened?;
+            Ok(Opened { chain, chain_thread, pool, cache })
+        }
         Err(panic) => Err(OpenError::Failed(format!("Error opening block database: {panic}")).into()),
     }
 }
@@ -270,20 +391,25 @@ fn watch_stop_height(context: &NodeContext, tasks: &TaskTracker) {
     });
 }
 
-/// Reads block files: the node's own after `-reindex`, then those of `-loadblock` (Core's
-/// `ImportBlocks`).
-async fn import(context: NodeContext, files: Vec<PathBuf>, stop_after: bool) {
-    let NodeContext { log, chain, shutdown, .. } = context;
+/// What is read at start beside serving.
+struct Import {
+    files: Vec<PathBuf>,
+    stop_after: bool,
+    mempool_file: Option<PathBuf>,
+}
+
+/// Reads block files, the node's own after `-reindex`, then those of `-loadblock` (Core's
+/// `ImportBlocks`), then the saved mempool.
+async fn import(context: NodeContext, import: Import) {
+    let NodeContext { log, chain, mempool, peers, shutdown, .. } = context;
     let told = |error: &ImportError, what: &str| log.log(LogLine::warning(format!("{what}: {error}")));
+    peers.set_importing(true);
     if chain.view().reindexing()
         && let Err(error) = chain.reindex().await
     {
         told(&error, "Reindexing failed");
-        if shutdown.is_cancelled() {
-            return;
-        }
     }
-    for path in files {
+    for path in import.files {
         if shutdown.is_cancelled() {
             return;
         }
@@ -298,9 +424,20 @@ async fn import(context: NodeContext, files: Vec<PathBuf>, stop_after: bool) {
     }
     // It fails only once the chain has stopped.
     let _ = chain.activate_best_chain().await;
-    if stop_after {
+    peers.set_importing(false);
+    if import.stop_after {
         log.log(LogLine::info("Stopping after block import"));
         shutdown.cancel();
+        return;
+    }
+    let (_, seq) = chain.view().tip_and_seq();
+    mempool.wait_for_seq(seq).await;
+    if let Some(path) = import.mempool_file {
+        // What is wrong with the file is in the log.
+        let _ = mempool.load(&path, LoadOptions::default()).await;
+    }
+    if !shutdown.is_cancelled() {
+        mempool.set_loaded();
     }
 }
 

@@ -91,7 +91,8 @@ pub fn run(words: &[String]) -> u8 {
     match command(&mut args) {
         Ok((text, 0)) => {
             if !text.is_empty() {
-                println!("{text}");
+                // Whoever reads may have seen enough.
+                let _ = writeln!(std::io::stdout(), "{text}");
             }
             0
         }

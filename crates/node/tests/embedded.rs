@@ -1,0 +1,90 @@
+//! The library as an embedder uses it: whole nodes in one process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bitcoin::ScriptBuf;
+use ironpeer::config::Config;
+use ironpeer::log::{Log, LogConfig};
+use ironpeer::node::Node;
+use ironpeer::p2p::Bind;
+use ironpeer_chain::Followed;
+use ironpeer_consensus::{Params, RegtestOptions};
+use ironpeer_primitives::{ChainRead, Clock, SystemClock};
+use ironpeer_sync::Permissions;
+use tokio_util::sync::CancellationToken;
+
+fn config(listen: bool) -> Config {
+    let mut config = Config::in_memory(Arc::new(Params::regtest(RegtestOptions::default())));
+    if listen {
+        config.p2p.binds.push(Bind {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            onion: false,
+            permissions: Permissions::default(),
+            required: true,
+        });
+    }
+    config
+}
+
+async fn start(config: Config) -> Node {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let log = Arc::new(Log::new(LogConfig::silent(), Arc::clone(&clock)));
+    Node::start(config, clock, log, CancellationToken::new()).await.unwrap()
+}
+
+fn anyone() -> ScriptBuf {
+    ironpeer_mining::anyone_can_spend()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_nodes_in_one_process() {
+    let mut nodes = Vec::new();
+    for _ in 0..100 {
+        nodes.push(start(config(false)).await);
+    }
+    // Each has a chain of its own.
+    for (index, node) in nodes.iter().enumerate() {
+        let blocks = u32::try_from(index % 3).unwrap();
+        node.context().mining.generate(blocks, anyone(), u64::MAX).await.unwrap();
+        assert_eq!(node.context().chain.view().tip().height.0, blocks);
+    }
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_found_block_is_announced_although_shutdown_began() {
+    let miner = start(config(true)).await;
+    let address = miner.context().p2p_addresses[0].to_string();
+    let mut other = config(false);
+    other.p2p.peer.connect = Some(vec![address]);
+    let other = start(other).await;
+    // The second block is announced to a peer that has the first.
+    miner.context().mining.generate(1, anyone(), u64::MAX).await.unwrap();
+    let (mut changes, mut tip) = other.context().chain.events();
+    while tip.height.0 < 1 {
+        match changes.next().await {
+            Followed::Event(event) => tip.height.0 = event.connected.last().unwrap().height.0,
+            Followed::Lagged { tip: new, .. } => tip = new,
+            Followed::Closed => panic!("the other node stopped"),
+        }
+    }
+    let (mut found, _) = miner.context().chain.events();
+    let mining = miner.context().mining.clone();
+    let search = tokio::spawn(async move { mining.generate(1, anyone(), u64::MAX).await });
+    // As soon as the block is in the miner's chain, the miner is told to stop.
+    let Followed::Event(event) = found.next().await else { panic!("no block") };
+    let hash = event.connected.last().unwrap().hash;
+    miner.shutdown().await;
+    // Whether the call had its answer before the stop is not the point.
+    let _ = search.await.unwrap();
+    let heard = async {
+        while other.context().chain.view().header(&hash).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(ironpeer_testkit::HANG, heard).await.expect("the block was not announced");
+    other.shutdown().await;
+}
