@@ -354,6 +354,9 @@ fn our_chain_answers_as_libbitcoinkernels_does() {
         "{} reorganisations",
         total.reorganisations
     );
+    // Where several inputs fail, the two sides may name different ones.
+    let (failures, alike) = total.script_failures;
+    assert!(alike * 100 >= failures * 90, "{alike} of {failures} script failures named alike");
     let missed: Vec<_> = REACHABLE.iter().filter(|reason| !total.reasons.contains_key(**reason)).collect();
     assert!(missed.is_empty(), "reasons never reached: {missed:?}");
     let unknown: Vec<_> =

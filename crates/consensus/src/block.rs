@@ -1,3 +1,4 @@
+use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, Block, BlockHash, ScriptBuf, Transaction, TxOut, Txid, Witness};
 use bitcoin_hashes::sha256d;
@@ -93,10 +94,7 @@ pub fn check_block_with(
 
     let txs = &block.txdata;
     let stripped = stripped_size(block);
-    if txs.is_empty()
-        || txs.len() as u64 * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
-        || stripped * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
-    {
+    if txs.is_empty() || scaled(txs.len() as u64) > MAX_BLOCK_WEIGHT || scaled(stripped) > MAX_BLOCK_WEIGHT {
         return Err(consensus("bad-blk-length", "size limits failed"));
     }
     if !txs.first().is_some_and(Transaction::is_coinbase) {
@@ -112,17 +110,22 @@ pub fn check_block_with(
         })?;
     }
     let sigops: u64 = txs.iter().map(legacy_sigops).sum();
-    if sigops * WITNESS_SCALE_FACTOR > MAX_BLOCK_SIGOPS_COST {
+    if scaled(sigops) > MAX_BLOCK_SIGOPS_COST {
         return Err(consensus("bad-blk-sigops", "out-of-bounds SigOpCount"));
     }
     Ok(())
+}
+
+/// In the units of weight and sigop cost.
+fn scaled(n: u64) -> u64 {
+    n.saturating_mul(WITNESS_SCALE_FACTOR)
 }
 
 /// Bytes of the block without witnesses.
 fn stripped_size(block: &Block) -> u64 {
     let count = bitcoin::VarInt::from(block.txdata.len()).size();
     let txs: usize = block.txdata.iter().map(Transaction::base_size).sum();
-    (80 + count + txs) as u64
+    Header::SIZE.saturating_add(count).saturating_add(txs) as u64
 }
 
 fn check_merkle_root(block: &Block, txids: &[Txid]) -> Result<(), BlockReject> {

@@ -113,7 +113,7 @@ pub enum DisconnectError {
 /// What a block may create (Core's `GetBlockSubsidy`).
 #[must_use]
 pub fn block_subsidy(height: Height, params: &Params) -> Amount {
-    let halvings = height.0 / params.subsidy_halving_interval.max(1);
+    let halvings = height.0.checked_div(params.subsidy_halving_interval).unwrap_or(0);
     Amount::from_sat(if halvings >= LAST_HALVING { 0 } else { FIRST_SUBSIDY >> halvings })
 }
 
@@ -251,7 +251,8 @@ pub fn connect_block(
             }
         }
         let outputs = tx.input.iter().filter_map(|input| overlay.coin(&input.previous_output));
-        sigop_cost += tx_sigop_cost(tx, outputs.map(|coin| &coin.output), flags);
+        let cost = tx_sigop_cost(tx, outputs.map(|coin| &coin.output), flags);
+        sigop_cost = cost.saturating_add(sigop_cost);
         if sigop_cost > MAX_BLOCK_SIGOPS_COST {
             return Err(consensus("bad-blk-sigops", "too many sigops"));
         }
@@ -283,7 +284,7 @@ fn check_coinbase_amount(
     params: &Params,
     fees: u64,
 ) -> Result<(), BlockReject> {
-    let limit = fees + block_subsidy(height, params).to_sat();
+    let limit = block_subsidy(height, params).to_sat().saturating_add(fees);
     let paid: u64 = block
         .txdata
         .first()
@@ -340,7 +341,7 @@ pub fn disconnect_block(
     height: Height,
     coins: &dyn CoinSource,
 ) -> Result<Disconnected, DisconnectError> {
-    if undo.txs.len() + 1 != block.txdata.len() {
+    if block.txdata.len().checked_sub(1) != Some(undo.txs.len()) {
         return Err(DisconnectError::BlockMismatch);
     }
     let overwritten = is_bip30_unspendable(&ids.hash, height);

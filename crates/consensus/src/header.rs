@@ -38,7 +38,12 @@ pub fn median_time_past(chain: &dyn Ancestry) -> UnixTime {
 pub fn target_from_bits(bits: CompactTarget) -> Option<Target> {
     let bits = bits.to_consensus();
     let (size, word) = (bits >> 24, bits & 0x007f_ffff);
-    let word = if size <= 3 { word >> (8 * (3 - size)) } else { word };
+    let word = match size {
+        0 => 0,
+        1 => word >> 16,
+        2 => word >> 8,
+        _ => word,
+    };
     let negative = bits & 0x0080_0000 != 0;
     let overflow = size > 34 || (word > 0xff && size > 33) || (word > 0xffff && size > 32);
     if word == 0 || negative || overflow {
@@ -49,7 +54,7 @@ pub fn target_from_bits(bits: CompactTarget) -> Option<Target> {
     let shift = size.saturating_sub(3) as usize;
     for (place, byte) in word.to_le_bytes().into_iter().enumerate() {
         if byte != 0 {
-            *bytes.get_mut(place + shift)? = byte;
+            *bytes.get_mut(shift.checked_add(place)?)? = byte;
         }
     }
     Some(Target::from_le_bytes(bytes))
@@ -108,7 +113,7 @@ pub fn contextual_check_header(
     if params.enforce_bip94 && height.0.is_multiple_of(params.difficulty_adjustment_interval()) {
         let parent_time =
             parent.header_at(parent.height()).map_or(0, |(_, parent)| UnixTime::from(parent.time));
-        if time < parent_time - MAX_TIMEWARP {
+        if time < parent_time.saturating_sub(MAX_TIMEWARP) {
             return Err(invalid_header(
                 "time-timewarp-attack",
                 "block's timestamp is too early on diff adjustment block",
@@ -143,7 +148,8 @@ pub fn next_work_required(parent: &dyn Ancestry, time: u32, params: &Params) -> 
             return Some(last.bits);
         }
         let limit = params.pow_limit_bits();
-        if i64::from(time) > i64::from(last.time) + params.pow_target_spacing * 2 {
+        if i64::from(time) > i64::from(last.time).saturating_add(params.pow_target_spacing.saturating_mul(2))
+        {
             return Some(limit);
         }
         // The last block that did not use the exception, but not beyond the period's start.
@@ -160,8 +166,8 @@ pub fn next_work_required(parent: &dyn Ancestry, time: u32, params: &Params) -> 
     if params.no_retargeting {
         return Some(last.bits);
     }
-    let (_, first) = parent.header_at(Height(height.0.checked_sub(interval - 1)?))?;
-    let timespan = i64::from(last.time) - i64::from(first.time);
+    let (_, first) = parent.header_at(Height(height.next().0.checked_sub(interval)?))?;
+    let timespan = i64::from(last.time).saturating_sub(i64::from(first.time));
     // Under BIP94 the period's first block keeps the real difficulty: the exception for late
     // blocks is not open to it.
     let base = if params.enforce_bip94 { first.bits } else { last.bits };
@@ -170,11 +176,19 @@ pub fn next_work_required(parent: &dyn Ancestry, time: u32, params: &Params) -> 
 
 /// Scales a target by the time a period took (Core's `CalculateNextWorkRequired`).
 fn retarget(base: CompactTarget, timespan: i64, params: &Params) -> CompactTarget {
-    let (least, most) = (params.pow_target_timespan / 4, params.pow_target_timespan * 4);
+    let (least, most) = timespan_bounds(params);
     scale(base, timespan.clamp(least, most), params).to_compact_lossy()
 }
 
+/// Shortest and longest time a period counts as, in seconds.
+fn timespan_bounds(params: &Params) -> (i64, i64) {
+    let timespan = params.pow_target_timespan;
+    (timespan / 4, timespan.saturating_mul(4))
+}
+
 /// `base * timespan / pow_target_timespan`, at most the easiest target.
+// Big integers do not overflow, and no network's timespan is 0.
+#[allow(clippy::arithmetic_side_effects)]
 fn scale(base: CompactTarget, timespan: i64, params: &Params) -> Target {
     let target = target_from_bits(base).unwrap_or(Target::ZERO);
     let scaled = BigUint::from_bytes_le(&target.to_le_bytes()) * timespan.unsigned_abs()
@@ -202,12 +216,15 @@ pub fn permitted_difficulty_transition(
     }
     let bound = |timespan| target_from_bits(retarget(old, timespan, params)).unwrap_or(Target::ZERO);
     let observed = target_from_bits(new).unwrap_or(Target::ZERO);
-    observed <= bound(params.pow_target_timespan * 4) && observed >= bound(params.pow_target_timespan / 4)
+    let (least, most) = timespan_bounds(params);
+    observed <= bound(most) && observed >= bound(least)
 }
 
 /// Seconds it would take to do the work `from` has ahead of `to` at the difficulty of a header
 /// with `tip_proof` work (Core's `GetBlockProofEquivalentTime`, here `to` >= `from`).
 #[must_use]
+// Big integers do not overflow, and the divisor is checked.
+#[allow(clippy::arithmetic_side_effects)]
 pub fn block_proof_equivalent_time(to: Work, from: Work, tip_proof: Work, params: &Params) -> i64 {
     let number = |work: Work| BigUint::from_bytes_be(&work.to_be_bytes());
     let (to, from, proof) = (number(to), number(from), number(tip_proof));

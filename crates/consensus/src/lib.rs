@@ -7,18 +7,23 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[deny(clippy::arithmetic_side_effects)]
 mod block;
 mod cache;
+#[deny(clippy::arithmetic_side_effects)]
 mod connect;
 mod decode;
 mod flags;
+#[deny(clippy::arithmetic_side_effects)]
 mod header;
 mod kernel;
 pub mod limits;
 pub mod merkle;
 mod params;
 mod signet;
+#[deny(clippy::arithmetic_side_effects)]
 pub mod sigops;
+#[deny(clippy::arithmetic_side_effects)]
 mod transaction;
 pub mod versionbits;
 

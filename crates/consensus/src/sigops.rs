@@ -80,17 +80,18 @@ impl<'a> Iterator for Instructions<'a> {
 /// from the opcode before it (BIP16); otherwise each counts as twenty.
 #[must_use]
 pub fn script_sigops(script: &[u8], accurate: bool) -> u64 {
-    let mut count = 0;
+    let mut count: u64 = 0;
     let mut last = 0xff;
     for Instruction { opcode, .. } in Instructions::of(script) {
-        count += match opcode {
+        let more = match opcode {
             OP_CHECKSIG | OP_CHECKSIGVERIFY => 1,
             OP_CHECKMULTISIG | OP_CHECKMULTISIGVERIFY if accurate && (OP_1..=OP_16).contains(&last) => {
-                u64::from(last - OP_1) + 1
+                u64::from(last.saturating_sub(OP_1)).saturating_add(1)
             }
             OP_CHECKMULTISIG | OP_CHECKMULTISIGVERIFY => MAX_PUBKEYS_PER_MULTISIG,
             _ => 0,
         };
+        count = more.saturating_add(count);
         last = opcode;
     }
     count
@@ -102,7 +103,7 @@ pub fn legacy_sigops(tx: &Transaction) -> u64 {
     let inputs: u64 = tx.input.iter().map(|input| script_sigops(input.script_sig.as_bytes(), false)).sum();
     let outputs: u64 =
         tx.output.iter().map(|output| script_sigops(output.script_pubkey.as_bytes(), false)).sum();
-    inputs + outputs
+    inputs.saturating_add(outputs)
 }
 
 /// What a script that only pushes leaves on top, or `None` if it does more.
@@ -168,15 +169,17 @@ pub fn tx_sigop_cost<'a>(
     spent: impl IntoIterator<Item = &'a TxOut>,
     flags: ScriptFlags,
 ) -> u64 {
-    let mut cost = legacy_sigops(tx) * WITNESS_SCALE_FACTOR;
+    let mut cost = legacy_sigops(tx).saturating_mul(WITNESS_SCALE_FACTOR);
     if tx.is_coinbase() {
         return cost;
     }
     for (input, output) in tx.input.iter().zip(spent) {
         if flags.contains(ScriptFlags::P2SH) {
-            cost += p2sh_sigops(&input.script_sig, &output.script_pubkey) * WITNESS_SCALE_FACTOR;
+            let count = p2sh_sigops(&input.script_sig, &output.script_pubkey);
+            cost = cost.saturating_add(count.saturating_mul(WITNESS_SCALE_FACTOR));
         }
-        cost += witness_sigops(&input.script_sig, &output.script_pubkey, &input.witness, flags);
+        let count = witness_sigops(&input.script_sig, &output.script_pubkey, &input.witness, flags);
+        cost = cost.saturating_add(count);
     }
     cost
 }

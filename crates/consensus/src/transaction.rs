@@ -33,10 +33,10 @@ pub fn check_transaction(tx: &Transaction) -> Result<(), TxReject> {
     if tx.output.is_empty() {
         return Err(consensus("bad-txns-vout-empty"));
     }
-    if tx.base_size() as u64 * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT {
+    if (tx.base_size() as u64).saturating_mul(WITNESS_SCALE_FACTOR) > MAX_BLOCK_WEIGHT {
         return Err(consensus("bad-txns-oversize"));
     }
-    let mut total = 0;
+    let mut total: u64 = 0;
     for output in &tx.output {
         let value = output.value.to_sat();
         // The field is signed on the wire.
@@ -46,7 +46,7 @@ pub fn check_transaction(tx: &Transaction) -> Result<(), TxReject> {
         if value > MAX_MONEY {
             return Err(consensus("bad-txns-vout-toolarge"));
         }
-        total += value;
+        total = total.saturating_add(value);
         if total > MAX_MONEY {
             return Err(consensus("bad-txns-txouttotal-toolarge"));
         }
@@ -126,13 +126,14 @@ pub fn calculate_sequence_locks(
             continue;
         }
         let units = i64::from(sequence & SEQUENCE_LOCKTIME_MASK);
+        // The lock ends with the last time or height that is too early, hence the 1 less.
         if sequence & SEQUENCE_LOCKTIME_TYPE_FLAG != 0 {
             let before = Height(coin_height.0.saturating_sub(1));
             let coin_time = chain.median_time_past_at(before).unwrap_or(UnixTime::MAX);
-            let end = coin_time.saturating_add((units << SEQUENCE_LOCKTIME_GRANULARITY) - 1);
+            let end = coin_time.saturating_add(units << SEQUENCE_LOCKTIME_GRANULARITY).saturating_sub(1);
             locks.time = locks.time.max(end);
         } else {
-            locks.height = locks.height.max(i64::from(coin_height.0) + units - 1);
+            locks.height = locks.height.max(i64::from(coin_height.0).saturating_add(units).saturating_sub(1));
         }
     }
     locks
@@ -167,7 +168,7 @@ pub fn check_tx_inputs<'a>(
     }
     let mut value_in: u64 = 0;
     for coin in coins {
-        let depth = i64::from(spend_height.0) - i64::from(coin.height.0);
+        let depth = i64::from(spend_height.0).saturating_sub(i64::from(coin.height.0));
         if coin.is_coinbase && depth < i64::from(COINBASE_MATURITY) {
             return Err(TxReject::new(TxClass::PrematureSpend, "bad-txns-premature-spend-of-coinbase")
                 .with_debug(format!("tried to spend coinbase at depth {depth}")));
