@@ -9,6 +9,7 @@ mod generate;
 mod mempool;
 mod mining;
 mod net;
+mod packages;
 mod rawtx;
 mod sign;
 mod util;
@@ -26,6 +27,7 @@ pub(crate) static GROUPS: &[&[Method]] = &[
     mempool::METHODS,
     mining::METHODS,
     net::METHODS,
+    packages::METHODS,
     rawtx::METHODS,
     util::METHODS,
 ];

@@ -9,14 +9,14 @@ use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, WPubkeyHash, Witness,
 };
 use ironpeer_consensus::{decode_tx, decode_tx_no_witness};
-use ironpeer_mempool::{Accepted, FeeRate, SubmitTx};
+use ironpeer_mempool::{FeeRate, SubmitTx};
 use ironpeer_primitives::{ChainRead, Coin, HeaderInfo, TxClass, TxReject};
 use ironpeer_script::{MAX_SCRIPT_SIZE, Ops, ScriptKind, Solution, solve};
 use serde_json::Value;
 
 use super::blockchain::{read_block, read_undo};
 use crate::address;
-use crate::call::{Call, amount_sats, array, hash, hex_bytes, int32, integer, object, text};
+use crate::call::{Call, amount_sats, array, hash, hex_bytes, int32, integer, object};
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object};
@@ -25,8 +25,6 @@ use crate::tx_json::{self, Spent};
 
 /// Feerate above which a transaction is thought a mistake, in satoshi per 1,000 vbytes.
 const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
-/// Transactions of a package at most.
-const PACKAGE_COUNT: usize = 25;
 /// Bytes of one script element at most.
 const SCRIPT_ELEMENT_MAX: usize = 520;
 const DECODE_FAILED: &str = "TX decode failed. Make sure the tx has at least one input.";
@@ -106,16 +104,6 @@ pub(crate) static METHODS: &[Method] = &[
         ],
         "Signs a transaction with the given keys.",
         super::sign::sign_with_key
-    ),
-    method!(
-        "rawtransactions",
-        "testmempoolaccept",
-        [
-            Arg::req("rawtxs", Kind::Arr, "The transactions in hex").usage("[\"rawtx\",...]"),
-            Arg::def("maxfeerate", Kind::Amount, "0.10", "Refuse above this feerate in bitcoin per 1,000 vbytes; 0 for any"),
-        ],
-        "Whether the mempool would take a transaction.",
-        test_accept
     ),
 ];
 
@@ -421,7 +409,7 @@ fn push_confirmations(out: &mut Object, info: &HeaderInfo, tip: &HeaderInfo) {
 }
 
 /// `maxfeerate`, in satoshi per 1,000 vbytes; 0 for none (Core's `ParseFeeRate`).
-fn max_feerate(value: &Value) -> Result<u64, RpcError> {
+pub(super) fn max_feerate(value: &Value) -> Result<u64, RpcError> {
     if value.is_null() {
         return Ok(DEFAULT_MAX_FEERATE);
     }
@@ -432,7 +420,7 @@ fn max_feerate(value: &Value) -> Result<u64, RpcError> {
     Ok(rate)
 }
 
-fn transaction_error(text: &str) -> RpcError {
+pub(super) fn transaction_error(text: &str) -> RpcError {
     RpcError::new(code::VERIFY_ERROR, text)
 }
 
@@ -444,7 +432,7 @@ fn refused(reject: &TxReject) -> RpcError {
 }
 
 /// Refuses a transaction that burns more than it may.
-fn check_burn(tx: &Transaction, max_burn: i64) -> Result<(), RpcError> {
+pub(super) fn check_burn(tx: &Transaction, max_burn: i64) -> Result<(), RpcError> {
     let max_burn = Amount::from_sat(max_burn.unsigned_abs());
     let burns = |output: &TxOut| {
         let script = &output.script_pubkey;
@@ -494,67 +482,4 @@ async fn send(call: Call) -> RpcResult {
     let accepted = ctx.mempool.submit_tx(tx, how).await.map_err(|reject| refused(&reject))?;
     ctx.announce(txid, accepted.wtxid);
     Ok(txid.to_string().into())
-}
-
-fn accepted_members(out: &mut Object, tx: &Transaction, accepted: &Accepted, rate: u64) -> bool {
-    let max_fee = FeeRate::from_sat_per_kvb(rate).fee(accepted.vsize);
-    if max_fee > 0 && accepted.fee.to_sat() > max_fee {
-        out.push("allowed", false);
-        out.push("reject-reason", "max-fee-exceeded");
-        return false;
-    }
-    let mut fees = Object::new();
-    fees.push("base", json::amount(accepted.fee));
-    fees.push("effective-feerate", super::mempool::feerate(accepted.effective_feerate()));
-    fees.push("effective-includes", vec![Value::from(tx.compute_wtxid().to_string())]);
-    out.push("allowed", true);
-    out.push("vsize", accepted.vsize);
-    out.push("fees", Value::from(fees));
-    true
-}
-
-async fn test_accept(call: Call) -> RpcResult {
-    let raw = call.params.array(0)?;
-    if raw.is_empty() || raw.len() > PACKAGE_COUNT {
-        return Err(RpcError::parameter(format!(
-            "Array must contain between 1 and {PACKAGE_COUNT} transactions."
-        )));
-    }
-    let rate = max_feerate(call.params.value(1))?;
-    let mut txs = Vec::with_capacity(raw.len());
-    for raw in raw {
-        let hex_tx = text(raw)?;
-        txs.push(Arc::new(decode(hex_tx, false, true).ok_or_else(|| {
-            RpcError::undecodable(format!(
-                "TX decode failed: {hex_tx} Make sure the tx has at least one input."
-            ))
-        })?));
-    }
-    if txs.len() > 1 {
-        // Needs package validation, which the mempool does not have yet.
-        return Err(RpcError::misc("Packages of more than one transaction are not supported yet"));
-    }
-    let mut results = Vec::with_capacity(txs.len());
-    for tx in txs {
-        let mut out = Object::new();
-        out.push("txid", tx.compute_txid().to_string());
-        out.push("wtxid", tx.compute_wtxid().to_string());
-        let probe = SubmitTx { test_accept: true, ..SubmitTx::default() };
-        match call.ctx.mempool.submit_tx(Arc::clone(&tx), probe).await {
-            Ok(accepted) => {
-                accepted_members(&mut out, &tx, &accepted, rate);
-            }
-            Err(reject) => {
-                out.push("allowed", false);
-                if reject.class == TxClass::MissingInputs {
-                    out.push("reject-reason", "missing-inputs");
-                } else {
-                    out.push("reject-reason", &*reject.reason);
-                    out.push("reject-details", reject.to_string());
-                }
-            }
-        }
-        results.push(Value::from(out));
-    }
-    Ok(results.into())
 }

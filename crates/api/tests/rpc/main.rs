@@ -1,0 +1,7 @@
+//! The doors on real sockets, over a real chain and mempool in memory.
+
+mod cases;
+mod dialect;
+mod health;
+mod methods;
+mod support;
