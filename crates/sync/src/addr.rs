@@ -304,6 +304,8 @@ impl Sync {
                 known.clear();
             }
             if let Some(mut local) = local {
+                let service = local.service;
+                cx.debug(LogCategory::Net, || format!("Advertising address {service} to peer={id}"));
                 local.time = u32::try_from(now).unwrap_or(u32::MAX);
                 local.services = peer.our_services;
                 if is_first {

@@ -347,10 +347,12 @@ impl Sync {
             }
             Event::TxDone { peer, tx, result } => {
                 self.on_tx_done(cx, peer, &tx, result);
+                self.start_orphans(cx);
                 peer
             }
             Event::PackageDone { peer, txs, accepted, results } => {
                 self.on_package_done(cx, peer, &txs, accepted, results);
+                self.start_orphans(cx);
                 peer
             }
             Event::TipChanged { change } => {

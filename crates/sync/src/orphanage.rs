@@ -304,6 +304,13 @@ impl Orphanage {
         Some(Arc::clone(&orphan.tx))
     }
 
+    /// Those in whose turn there are orphans to try again.
+    pub fn peers_with_work(&self) -> Vec<PeerId> {
+        let has_work =
+            |usage: &PeerUse| usage.announcements.last().is_some_and(|(reconsider, _, _)| *reconsider);
+        self.peers.iter().filter(|(_, usage)| has_work(usage)).map(|(peer, _)| *peer).collect()
+    }
+
     /// Whether the peer's turn has orphans to try again.
     pub fn has_work(&self, peer: PeerId) -> bool {
         self.peers

@@ -239,6 +239,15 @@ impl Sync {
         }
     }
 
+    /// A parent that one peer sent can be what another's orphan waits for.
+    pub(crate) fn start_orphans(&mut self, cx: &mut Cx<'_>) {
+        for id in self.tx.orphanage.peers_with_work() {
+            if self.is_open(id) {
+                self.process_orphan(cx, id);
+            }
+        }
+    }
+
     /// Tries one orphan of the peer's again. One at a time, so that other peers get their turns
     /// in between (CVE-2024-52914).
     pub(crate) fn process_orphan(&mut self, cx: &mut Cx<'_>, id: PeerId) {

@@ -229,8 +229,7 @@ fn an_unconnected_block_is_misbehaviour() {
     let peer = node.connect(ConnectionKind::Inbound);
     let ahead = mine_chain(&node.tree.params, &node.tree.tip().header, 3, 2, 9);
     node.say(peer, Message::Block(Arc::clone(&ahead[1])));
-    // Too little is known of it to be looked at, as in Core.
-    assert!(node.is_connected(peer));
+    assert_eq!(node.discouraged, [peer]);
     assert!(node.tree.header(&ahead[1].block_hash()).is_none());
 }
 

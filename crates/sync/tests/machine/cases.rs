@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Wtxid};
 use ironpeer_primitives::{ChainRead, Height};
 use ironpeer_sync::ConnectionKind;
-use ironpeer_wire::{BloomFilter, Command, Inventory, Message};
+use ironpeer_wire::{BlockTxn, BlockTxnRequest, BloomFilter, Command, CompactBlock, Inventory, Message};
 
 use crate::model::{coin, mine, mine_chain, tx};
 use crate::node::{Node, full_node, headers_of, version};
@@ -192,9 +192,10 @@ fn a_run_is_repeated_by_its_seed() {
     assert_ne!(run(5).0, run(6).0);
 }
 
-/// Nothing a peer says before or after the handshake, in any order, breaks the machine.
+/// CVE-2024-35202 and the like: nothing a peer says before or after the handshake, in any order
+/// and twice, breaks the machine.
 #[test]
-fn any_order_of_messages_is_survived() {
+fn cve_2024_35202_any_order_of_messages_is_survived() {
     let mut node = Node::synced(1, 5);
     let tip = node.tree.tip();
     let blocks = mine_chain(&node.tree.params, &tip.header, 5, 3, 4);
@@ -217,7 +218,9 @@ fn any_order_of_messages_is_survived() {
             Message::Inv(vec![Inventory::block(hash), Inventory::wtx(payment.compute_wtxid())]),
             Message::GetData(vec![Inventory::block(hash), Inventory::cmpct_block(hash)]),
             Message::NotFound(vec![Inventory::tx(payment.compute_txid())]),
-            Message::CmpctBlock(ironpeer_wire::CompactBlock::from_block(&blocks[1], 7)),
+            Message::CmpctBlock(CompactBlock::from_block(&blocks[1], 7)),
+            Message::BlockTxn(BlockTxn { block_hash: blocks[1].block_hash(), txs: vec![] }),
+            Message::GetBlockTxn(BlockTxnRequest { block_hash: hash, indexes: vec![0] }),
         ]
     };
     let count = all().len();

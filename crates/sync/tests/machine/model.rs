@@ -163,7 +163,12 @@ impl Tree {
         blocks.into_iter().filter_map(|block| self.accept_block(block, true, true, now).1).collect()
     }
 
-    fn accept_header(&mut self, header: &Header, now: UnixTime) -> Result<usize, BlockReject> {
+    fn accept_header(
+        &mut self,
+        header: &Header,
+        min_pow_checked: bool,
+        now: UnixTime,
+    ) -> Result<usize, BlockReject> {
         let hash = header.block_hash();
         if let Some(&known) = self.by_hash.get(&hash) {
             if self.infos[known].failed {
@@ -180,6 +185,9 @@ impl Tree {
             return Err(BlockReject::new(BlockClass::InvalidPrev, "bad-prevblk"));
         }
         contextual_check_header(header, &Branch(self, parent), &self.params, now)?;
+        if !min_pow_checked {
+            return Err(BlockReject::new(BlockClass::HeaderLowWork, "too-little-chainwork"));
+        }
         let index = self.infos.len();
         self.infos.push(HeaderInfo {
             hash,
@@ -204,7 +212,7 @@ impl Tree {
     pub fn accept_headers(&mut self, headers: &[Header], now: UnixTime) -> Result<HeaderInfo, BlockReject> {
         let mut last = 0;
         for header in headers {
-            last = self.accept_header(header, now)?;
+            last = self.accept_header(header, true, now)?;
         }
         Ok(self.infos[last])
     }
@@ -218,13 +226,10 @@ impl Tree {
     ) -> (BlockOutcome, Option<ChainEvent>) {
         let refuse = |reject| (BlockOutcome { new: false, result: Err(reject) }, None);
         let hash = block.block_hash();
-        if !min_pow_checked && !self.by_hash.contains_key(&hash) {
-            return refuse(BlockReject::new(BlockClass::HeaderLowWork, "too-little-chainwork"));
-        }
         if let Err(reject) = check_block(&block, &self.params, CheckBlock { pow: true, merkle: true }) {
             return refuse(reject);
         }
-        let index = match self.accept_header(&block.header, now) {
+        let index = match self.accept_header(&block.header, min_pow_checked, now) {
             Ok(index) => index,
             Err(reject) => return refuse(reject),
         };
