@@ -227,18 +227,28 @@ fn check_witness_malleation(block: &Block, expect_commitment: bool) -> Result<()
 
 /// Whether a block received from a peer may have been changed on the way, its header untouched
 /// (Core's `IsBlockMutated`). `check_witness_root` is whether segwit holds at its height.
-#[must_use]
-pub fn is_block_mutated(block: &Block, check_witness_root: bool) -> bool {
+///
+/// # Errors
+/// How it was changed; always of the class [`BlockClass::Mutated`].
+pub fn check_block_mutation(block: &Block, check_witness_root: bool) -> Result<(), BlockReject> {
     let txids: Vec<Txid> = block.txdata.iter().map(Transaction::compute_txid).collect();
-    if check_merkle_root(block, &txids).is_err() {
-        return true;
-    }
+    check_merkle_root(block, &txids)?;
     if !block.txdata.first().is_some_and(Transaction::is_coinbase) {
         // Such a block is invalid anyway; this tells whether its transactions may be inner
         // nodes of the true tree.
-        return block.txdata.iter().any(|tx| tx.base_size() == MERKLE_NODE_SIZE);
+        return if block.txdata.iter().any(|tx| tx.base_size() == MERKLE_NODE_SIZE) {
+            Err(mutated("bad-txnmrklroot", "transaction as long as a merkle tree's node"))
+        } else {
+            Ok(())
+        };
     }
-    check_witness_malleation(block, check_witness_root).is_err()
+    check_witness_malleation(block, check_witness_root)
+}
+
+/// As [`check_block_mutation`], without saying how.
+#[must_use]
+pub fn is_block_mutated(block: &Block, check_witness_root: bool) -> bool {
+    check_block_mutation(block, check_witness_root).is_err()
 }
 
 /// Gives a new block's coinbase a commitment to the witnesses, with a reserved value of zeros

@@ -28,8 +28,8 @@ mod transaction;
 pub mod versionbits;
 
 pub use block::{
-    BlockIds, CheckBlock, add_witness_commitment, check_block, check_block_with, contextual_check_block,
-    is_block_mutated, witness_commitment_index,
+    BlockIds, CheckBlock, add_witness_commitment, check_block, check_block_mutation, check_block_with,
+    contextual_check_block, is_block_mutated, witness_commitment_index,
 };
 pub use cache::ScriptCache;
 pub use connect::{

@@ -367,8 +367,8 @@ impl Shell {
             }
             Action::CheckMutation { peer, block, check_witness_root } => {
                 let checked = tokio::task::spawn_blocking(move || {
-                    let mutated = ironpeer_sync::is_block_mutated(&block, check_witness_root);
-                    Event::MutationChecked { peer, block, mutated }
+                    let result = ironpeer_sync::check_block_mutation(&block, check_witness_root);
+                    Event::MutationChecked { peer, block, result }
                 });
                 // Fails only when the runtime is shutting down.
                 checked.await.map_or_else(|_| Vec::new(), |event| self.feed(event))

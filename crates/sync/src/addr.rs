@@ -89,6 +89,8 @@ pub struct AddrRelay {
     pub getaddr_sent: bool,
     /// It asked for addresses: it may do so once.
     getaddr_received: bool,
+    /// The answer to that is being drawn; it goes out as soon as it is there.
+    drawing: bool,
     /// How many addresses it may send now. Begins at one, for its own.
     pub tokens: f64,
     tokens_at: Micros,
@@ -105,6 +107,7 @@ impl AddrRelay {
             to_send: Vec::new(),
             getaddr_sent: false,
             getaddr_received: false,
+            drawing: false,
             tokens: 1.0,
             tokens_at: now,
             rate_limited: 0,
@@ -277,12 +280,14 @@ impl Sync {
             return;
         }
         peer.addr.getaddr_received = true;
+        peer.addr.drawing = true;
         peer.addr.to_send.clear();
         cx.push(Action::AskAddrs { peer: id, uncached: peer.connection.permissions.addr });
     }
 
     pub(crate) fn on_addrs_drawn(&mut self, id: PeerId, addrs: Vec<PeerAddress>) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.addr.drawing = false;
         for address in addrs {
             peer.push_address(address, &mut self.rng);
         }
@@ -321,7 +326,7 @@ impl Sync {
         let v2 = peer.wants_addrv2;
         let message = |addrs| if v2 { Message::AddrV2(addrs) } else { Message::Addr(addrs) };
         let mut batch = Vec::new();
-        if cx.now > peer.addr.next_send {
+        if cx.now > peer.addr.next_send && !peer.addr.drawing {
             peer.addr.next_send = cx.now + exponential_delay(&mut self.rng, ADDRESS_BROADCAST_INTERVAL);
             batch = std::mem::take(&mut peer.addr.to_send);
             if let Some(known) = &mut peer.addr.known {

@@ -290,15 +290,16 @@ impl Sync {
         cx: &mut Cx<'_>,
         id: PeerId,
         block: Arc<Block>,
-        mutated: bool,
+        result: Result<(), BlockReject>,
     ) {
-        if mutated {
-            cx.debug(LogCategory::Net, || format!("Received mutated block from peer={id}"));
-            self.misbehaving(cx, id, "mutated block");
-            self.forget_block_request(cx.now, &block.block_hash(), Some(id));
-        } else {
+        let Err(reject) = result else {
             self.submit_block(cx, id, block);
-        }
+            return;
+        };
+        cx.debug(LogCategory::Validation, || format!("Block mutated: {reject}"));
+        cx.debug(LogCategory::Net, || format!("Received mutated block from peer={id}"));
+        self.misbehaving(cx, id, "mutated block");
+        self.forget_block_request(cx.now, &block.block_hash(), Some(id));
     }
 
     fn submit_block(&mut self, cx: &mut Cx<'_>, id: PeerId, block: Arc<Block>) {

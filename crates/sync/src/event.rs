@@ -144,8 +144,8 @@ pub enum Event {
         peer: PeerId,
         /// The block.
         block: Arc<Block>,
-        /// Its body was changed on the way.
-        mutated: bool,
+        /// How its body was changed on the way, if it was.
+        result: Result<(), BlockReject>,
     },
     /// The answer to [`Action::SubmitBlock`].
     BlockDone {
@@ -296,7 +296,7 @@ pub enum Action {
         min_pow_checked: bool,
     },
     /// Find out whether a block's body belongs to its header, by
-    /// [`is_block_mutated`](crate::is_block_mutated) ([`Event::MutationChecked`]). It hashes the
+    /// [`check_block_mutation`](crate::check_block_mutation) ([`Event::MutationChecked`]). It hashes the
     /// whole block, so it is no work for a moment when others wait.
     CheckMutation {
         /// Whose.

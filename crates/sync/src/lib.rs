@@ -31,7 +31,7 @@ pub use event::{
     Action, BlockOutcome, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats, Permissions,
     TxAccepted,
 };
-pub use ironpeer_consensus::is_block_mutated;
+pub use ironpeer_consensus::check_block_mutation;
 pub use machine::{Config, FetchBlockError, Sync};
 
 pub(crate) use machine::{Cx, micros};

@@ -23,6 +23,9 @@ pub const fn micros(duration: Duration) -> Micros {
     duration.as_micros() as Micros
 }
 
+/// Without a tick for this long the wall clock must have jumped (`setmocktime`).
+const CLOCK_JUMP: Micros = micros(Duration::from_secs(1));
+
 /// How the node is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -227,6 +230,7 @@ pub struct Sync {
     pub(crate) initial_sync_finished: bool,
     pub(crate) stale_tip_check: UnixTime,
     next_eviction_check: Micros,
+    last_tick: Micros,
 
     pub(crate) tx: TxDownload,
     /// When inbound peers of a network group get their next announcement.
@@ -264,6 +268,7 @@ impl Sync {
             initial_sync_finished: false,
             stale_tip_check: 0,
             next_eviction_check: 0,
+            last_tick: 0,
             inbound_inv_times: BTreeMap::new(),
         }
     }
@@ -307,6 +312,11 @@ impl Sync {
         let tip = chain.tip();
         self.tip_height = tip.height;
         self.tip_time = UnixTime::from(tip.header.time);
+        // Ticks come several times a second: more time without one means that the clock was set,
+        // and what is due now is done before the event, as if the time had passed.
+        if cx.now - self.last_tick > CLOCK_JUMP && !matches!(event, Event::Tick) {
+            self.tick(&mut cx);
+        }
         self.dispatch(&mut cx, event);
         cx.actions
     }
@@ -332,8 +342,8 @@ impl Sync {
                 self.on_headers_done(cx, peer, result);
                 peer
             }
-            Event::MutationChecked { peer, block, mutated } => {
-                self.on_mutation_checked(cx, peer, block, mutated);
+            Event::MutationChecked { peer, block, result } => {
+                self.on_mutation_checked(cx, peer, block, result);
                 peer
             }
             Event::BlockDone { peer, hash, outcome } => {
@@ -396,6 +406,7 @@ impl Sync {
     }
 
     fn tick(&mut self, cx: &mut Cx<'_>) {
+        self.last_tick = cx.now;
         for id in self.ids() {
             self.check_handshake_time(cx, id);
             self.work(cx, id);

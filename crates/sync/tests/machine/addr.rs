@@ -20,7 +20,6 @@ fn addresses_are_asked_for_once_and_only_by_those_who_came_to_us() {
     let inbound = node.connect(ConnectionKind::Inbound);
     node.say(inbound, Message::GetAddr);
     node.say(inbound, Message::GetAddr);
-    node.wait_seconds(300);
     let told: usize = node.heard(inbound).iter().map(|message| addrs(message).len()).sum();
     assert_eq!(told, 10);
     assert!(node.logged("Ignoring repeated \"getaddr\". peer=0"));

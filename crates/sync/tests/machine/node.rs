@@ -170,8 +170,8 @@ impl Node {
                 return vec![Event::HeadersDone { peer, result }];
             }
             Action::CheckMutation { peer, block, check_witness_root } => {
-                let mutated = ironpeer_sync::is_block_mutated(&block, check_witness_root);
-                return vec![Event::MutationChecked { peer, block, mutated }];
+                let result = ironpeer_sync::check_block_mutation(&block, check_witness_root);
+                return vec![Event::MutationChecked { peer, block, result }];
             }
             Action::SubmitBlock { peer, block, force, min_pow_checked } => {
                 let hash = block.block_hash();

@@ -483,3 +483,15 @@ fn cve_2024_52914_orphans_are_tried_one_at_a_time() {
     node.say(peers[1], Message::Ping(5));
     assert!(node.heard(peers[1]).contains(&Message::Pong(Some(5))));
 }
+
+#[test]
+fn a_clock_that_is_set_forward_counts_for_every_peer_at_once() {
+    let mut node = Node::synced(1, 2);
+    let (told, speaker) = (node.connect(ConnectionKind::Inbound), node.connect(ConnectionKind::Inbound));
+    node.wait_seconds(1);
+    node.submit_local(&tx(&[coin(1)], 1));
+    // No tick, only a word from somebody else.
+    node.micros += 60 * 1_000_000;
+    node.say(speaker, Message::Ping(1));
+    assert_eq!(announced(&node.heard(told)).len(), 1);
+}
