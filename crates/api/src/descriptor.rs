@@ -7,8 +7,9 @@ use bitcoin::key::XOnlyPublicKey;
 use bitcoin::secp256k1::{All, Secp256k1};
 use bitcoin::{Network, PublicKey, Script, ScriptBuf, WPubkeyHash};
 use ironpeer_script::{Solution, solve};
+use miniscript::ForEachKey;
 use miniscript::descriptor::checksum::desc_checksum;
-use miniscript::descriptor::{Descriptor, DescriptorPublicKey, KeyMap};
+use miniscript::descriptor::{Descriptor, DescriptorPublicKey, KeyMap, Wildcard};
 use serde_json::Value;
 
 use crate::address;
@@ -45,6 +46,11 @@ enum Form {
     },
     Miniscript {
         descriptor: Box<Descriptor<DescriptorPublicKey>>,
+    },
+    /// A private key's hardened children: read anew for each position, with the number in place
+    /// of the star.
+    Hardened {
+        private_text: String,
     },
 }
 
@@ -97,6 +103,7 @@ impl ParsedDescriptor {
         let fixed = |script: ScriptBuf| {
             Ok(Self { form: Form::Script { script }, public_text: payload.into(), private_keys: false })
         };
+        check_whitespace(payload)?;
         if let Some(text) = inner(payload, "addr") {
             return address::decode(text, network)
                 .map_err(|_| "Address is not valid".to_owned())
@@ -118,7 +125,11 @@ impl ParsedDescriptor {
             let (key, keys) = parse_miniscript(&format!("pk({text})"), secp)?;
             let public = key.to_string();
             let public = public.split('#').next().unwrap_or("").replacen("pk(", "combo(", 1);
-            let form = Form::Combo { key: Box::new(key) };
+            let form = if has_hardened(&key) {
+                Form::Hardened { private_text: payload.into() }
+            } else {
+                Form::Combo { key: Box::new(key) }
+            };
             return Ok(Self { form, public_text: public, private_keys: !keys.is_empty() });
         }
         let function = payload.split('(').next().unwrap_or("");
@@ -127,15 +138,16 @@ impl ParsedDescriptor {
             return Err(format!("'{payload}' is not a valid descriptor function"));
         }
         let (descriptor, keys) = parse_miniscript(payload, secp)?;
-        if descriptor.is_multipath() {
-            return Err("multipath descriptors are not supported here".into());
-        }
         let printed = descriptor.to_string();
         let printed = printed.split('#').next().unwrap_or("");
         // Hardened steps are printed as they were written.
         let public_text =
             if payload.contains('\'') { printed.to_owned() } else { printed.replace('\'', "h") };
-        let form = Form::Miniscript { descriptor: Box::new(descriptor) };
+        let form = if has_hardened(&descriptor) {
+            Form::Hardened { private_text: payload.into() }
+        } else {
+            Form::Miniscript { descriptor: Box::new(descriptor) }
+        };
         Ok(Self { form, public_text, private_keys: !keys.is_empty() })
     }
 
@@ -152,6 +164,7 @@ impl ParsedDescriptor {
     pub(crate) fn is_range(&self) -> bool {
         match &self.form {
             Form::Miniscript { descriptor } | Form::Combo { key: descriptor } => descriptor.has_wildcard(),
+            Form::Hardened { private_text } => private_text.contains('*'),
             _ => false,
         }
     }
@@ -163,7 +176,7 @@ impl ParsedDescriptor {
 
     /// `combo` has scripts without an address, which are passed over.
     pub(crate) fn is_combo(&self) -> bool {
-        matches!(self.form, Form::Combo { .. })
+        self.public_text.starts_with("combo(")
     }
 
     /// Its scripts at a position of the range.
@@ -181,6 +194,16 @@ impl ParsedDescriptor {
         match &self.form {
             Form::Script { script } | Form::RawTaproot { script } => Ok(vec![script.clone()]),
             Form::Miniscript { descriptor } => Ok(vec![derive(descriptor)?.script_pubkey()]),
+            Form::Hardened { private_text } => {
+                let numbered = private_text.replace('*', &index.to_string());
+                // No address stands in it, so the network does not matter.
+                let network = Network::Regtest;
+                let one = Self::parse(&numbered, network, false, secp).ok();
+                match one.filter(|one| !matches!(one.form, Form::Hardened { .. })) {
+                    Some(one) => one.scripts(0, secp),
+                    None => Err(RpcError::unknown("Cannot derive script without private keys")),
+                }
+            }
             Form::Combo { key } => {
                 let p2pk = derive(key)?.script_pubkey();
                 let Solution::PubKey(bytes) = solve(&p2pk) else { return Ok(vec![p2pk]) };
@@ -193,6 +216,67 @@ impl ParsedDescriptor {
             }
         }
     }
+}
+
+/// Whether a step is left that only a private key can take.
+fn has_hardened(descriptor: &Descriptor<DescriptorPublicKey>) -> bool {
+    descriptor.for_any_key(|key| match key {
+        DescriptorPublicKey::XPub(key) => {
+            key.wildcard == Wildcard::Hardened
+                || key.derivation_path.into_iter().any(|step| step.is_hardened())
+        }
+        DescriptorPublicKey::MultiXPub(key) => key.wildcard == Wildcard::Hardened,
+        DescriptorPublicKey::Single(_) => false,
+    })
+}
+
+/// Refuses blanks around a key, in Core's words.
+fn check_whitespace(payload: &str) -> Result<(), String> {
+    let mut function = "";
+    for piece in payload.split_inclusive(['(', ',', ')']) {
+        let token = piece.trim_end_matches(['(', ',', ')']);
+        if piece.ends_with('(') {
+            function = token;
+        } else if token.starts_with(' ') || token.ends_with(' ') {
+            let place = if function.contains("multi") { "Multi".to_owned() } else { format!("{function}()") };
+            return Err(format!("{place}: Key '{token}' is invalid due to whitespace"));
+        }
+    }
+    Ok(())
+}
+
+/// All descriptors that a text with multipath steps (BIP389) stands for; one for others.
+///
+/// # Errors
+/// As [`ParsedDescriptor::parse`].
+pub(crate) fn parse_all(
+    full: &str,
+    network: Network,
+    checksum_required: bool,
+    secp: &Secp256k1<All>,
+) -> Result<Vec<ParsedDescriptor>, String> {
+    let payload = check_checksum(full, checksum_required)?;
+    let steps = |text: &str| -> Option<(String, Vec<String>, String)> {
+        let (head, rest) = text.split_once('<')?;
+        let (list, tail) = rest.split_once('>')?;
+        Some((head.into(), list.split(';').map(str::to_owned).collect(), tail.into()))
+    };
+    let Some((_, first, _)) = steps(payload) else {
+        return Ok(vec![ParsedDescriptor::parse(full, network, checksum_required, secp)?]);
+    };
+    let mut all = Vec::with_capacity(first.len());
+    for place in 0..first.len() {
+        let mut text = payload.to_owned();
+        while let Some((head, list, tail)) = steps(&text) {
+            let step = list
+                .get(place)
+                .filter(|_| list.len() == first.len())
+                .ok_or("multi(): Multipath derivation paths have mismatched lengths")?;
+            text = format!("{head}{step}{tail}");
+        }
+        all.push(ParsedDescriptor::parse(&text, network, false, secp)?);
+    }
+    Ok(all)
 }
 
 fn p2wpkh_and_wrapped(hash: &WPubkeyHash) -> [ScriptBuf; 2] {
@@ -261,10 +345,11 @@ pub(crate) fn scan_object_scripts(
         Some(range) => parse_range(range)?,
         None => (0, DEFAULT_RANGE_END as u32),
     };
-    let parsed = ParsedDescriptor::parse(full, network, false, secp).map_err(RpcError::unknown)?;
-    let (first, last) = if parsed.is_range() { range } else { (0, 0) };
+    let all = parse_all(full, network, false, secp).map_err(RpcError::unknown)?;
+    let ranged = all.first().is_some_and(ParsedDescriptor::is_range);
+    let (first, last) = if ranged { range } else { (0, 0) };
     let mut scripts = Vec::new();
-    for index in first..=last {
+    for (index, parsed) in (first..=last).flat_map(|index| all.iter().map(move |parsed| (index, parsed))) {
         for script in parsed
             .scripts(index, secp)
             .map_err(|_| RpcError::unknown(format!("Cannot derive script without private keys: '{full}'")))?

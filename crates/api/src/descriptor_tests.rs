@@ -66,3 +66,38 @@ fn ranges_have_core_texts() {
     );
     assert_eq!(range(json!("5")), Err("Range must be specified as end or as [begin,end]".into()));
 }
+
+/// Core's `rpc_scantxoutset.py` keys: hardened children exist for a private key alone.
+#[test]
+fn hardened_children_need_the_private_key() {
+    let private = "tprv8ZgxMBicQKsPd7Uf69XL1XwhmjHopUGep8GuEiJDZmbQz6o58LninorQAfcKZWARbtRtfnLcJ5MQ2AtHcQJCCRUcMRvmDUjyEmNUWwx8UbK";
+    let secp = Secp256k1::new();
+    let hardened = parse(&format!("combo({private}/0'/0h/*h)")).unwrap();
+    assert!(hardened.is_range() && hardened.is_combo() && hardened.has_private_keys());
+    assert!(!hardened.public().contains("tprv"), "{}", hardened.public());
+    let numbered = parse(&format!("combo({private}/0'/0h/7h)")).unwrap();
+    assert_eq!(hardened.scripts(7, &secp).unwrap(), numbered.scripts(0, &secp).unwrap());
+    let public = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+    let underivable = parse(&format!("pkh({public}/1h/2)")).unwrap();
+    assert!(underivable.scripts(0, &secp).is_err());
+    assert!(parse(&format!("pkh({public}/*h)")).unwrap().scripts(3, &secp).is_err());
+}
+
+#[test]
+fn blanks_and_multipath_are_cores() {
+    assert_eq!(
+        parse(&format!("pk( {KEY})")).err().unwrap(),
+        format!("pk(): Key ' {KEY}' is invalid due to whitespace")
+    );
+    assert_eq!(
+        parse(&format!("wsh(multi(1, {KEY},{KEY}))")).err().unwrap(),
+        format!("Multi: Key ' {KEY}' is invalid due to whitespace")
+    );
+    let public = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+    let all = |text: String| parse_all(&text, Network::Regtest, false, &Secp256k1::new());
+    let two = all(format!("wpkh({public}/<0;1>/*)")).unwrap();
+    let texts: Vec<String> = two.iter().map(ParsedDescriptor::public).collect();
+    assert_eq!(texts, [0, 1].map(|i| with_checksum(&format!("wpkh({public}/{i}/*)"))));
+    assert!(all(format!("wsh(multi(1,{public}/<0;1>,{public}/<0;1;2>))")).is_err());
+    assert_eq!(all("raw(51)".into()).unwrap().len(), 1);
+}

@@ -434,16 +434,29 @@ pub fn cli_conversions() -> Vec<CliConversion> {
     rules
 }
 
-/// The same as a JSON array, for `help dump_all_command_conversions`.
+/// Method, position, name, and whether it is text here, of every argument, for
+/// `help dump_all_command_conversions`.
 pub(crate) fn conversions_json() -> Value {
-    let mut rows: Vec<CliConversion> = cli_conversions();
-    rows.sort_by_key(|row| row.method);
-    rows.into_iter()
-        .map(|row| {
-            let text = row.format == CliFormat::String;
-            Value::Array(vec![row.method.into(), row.position.into(), row.name.into(), text.into()])
-        })
-        .collect()
+    let mut methods: Vec<&Method> = all().collect();
+    methods.sort_by_key(|method| method.name);
+    let mut rows = Vec::new();
+    for method in methods {
+        for (position, arg) in method.args.iter().enumerate() {
+            let inner = if let Kind::Named(members) = arg.kind { members } else { &[] };
+            for arg in std::iter::once(arg).chain(inner) {
+                let text = matches!(arg.kind, Kind::Str | Kind::Hex);
+                for name in arg.names.split('|') {
+                    rows.push(Value::Array(vec![
+                        method.name.into(),
+                        position.into(),
+                        name.into(),
+                        text.into(),
+                    ]));
+                }
+            }
+        }
+    }
+    rows.into()
 }
 
 #[cfg(test)]

@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use bitcoin::hashes::Hash;
+use bitcoin::hashes::{Hash, hash160};
 use bitcoin::key::TapTweak;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::{All, Keypair, Message, Secp256k1};
 use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::{
-    Amount, OutPoint, PrivateKey, PublicKey, Script, ScriptBuf, Transaction, TxOut, Txid, WScriptHash,
+    Amount, OutPoint, PrivateKey, PublicKey, Script, ScriptBuf, Transaction, TxIn, TxOut, Txid, WScriptHash,
     Witness,
 };
-use ironpeer_script::{ScriptError, ScriptFlags, Solution, SpendContext, asm, solve, verify_input};
+use ironpeer_script::{Ops, ScriptError, ScriptFlags, Solution, SpendContext, asm, solve, verify_input};
 use serde_json::Value;
 
 use super::mempool::check_members;
@@ -47,13 +47,6 @@ impl KeyStore {
     fn by_public(&self, bytes: &[u8]) -> Option<&PrivateKey> {
         self.public.iter().zip(&self.keys).find(|(public, _)| public.to_bytes() == bytes).map(|(_, key)| key)
     }
-
-    fn by_hash(&self, hash: &[u8]) -> Option<(&PublicKey, &PrivateKey)> {
-        self.public.iter().zip(&self.keys).find(|(public, _)| {
-            let known: [u8; 20] = public.pubkey_hash().to_byte_array();
-            known == hash
-        })
-    }
 }
 
 /// Which message a signature covers.
@@ -72,6 +65,15 @@ struct Signer<'a> {
     secp: &'a Secp256k1<All>,
     /// `None` is taproot's default, and ALL elsewhere.
     hash_type: Option<EcdsaSighashType>,
+    /// Signatures, keys and scripts that earlier signers put into the input.
+    found: Vec<Vec<u8>>,
+}
+
+/// Everything an input pushes: what others have signed already.
+fn stack_items(input: &TxIn) -> Vec<Vec<u8>> {
+    let pushed = Ops::new(&input.script_sig).filter_map(Result::ok).map(|op| op.data.to_vec());
+    let items = pushed.chain(input.witness.iter().map(<[u8]>::to_vec));
+    items.filter(|item| !item.is_empty()).collect()
 }
 
 impl Signer<'_> {
@@ -79,23 +81,65 @@ impl Signer<'_> {
         self.spent.get(self.index)
     }
 
-    fn ecdsa(&self, key: &PrivateKey, script_code: &Script, form: Form) -> Option<Vec<u8>> {
-        let hash_type = self.hash_type.unwrap_or(EcdsaSighashType::All);
+    fn message(&self, script_code: &Script, form: Form, hash_type: EcdsaSighashType) -> Option<Message> {
         let mut cache = SighashCache::new(self.tx);
-        let message = match form {
+        let digest = match form {
             Form::Legacy => {
                 let hash = cache.legacy_signature_hash(self.index, script_code, hash_type.to_u32()).ok()?;
-                Message::from_digest(hash.to_byte_array())
+                hash.to_byte_array()
             }
             Form::SegwitV0 => {
                 let value = self.output()?.value;
                 let hash = cache.p2wsh_signature_hash(self.index, script_code, value, hash_type).ok()?;
-                Message::from_digest(hash.to_byte_array())
+                hash.to_byte_array()
             }
         };
-        let mut bytes = self.secp.sign_ecdsa_low_r(&message, &key.inner).serialize_der().to_vec();
+        Some(Message::from_digest(digest))
+    }
+
+    /// A signature by a key: one that is there already, or a new one if the key is at hand.
+    fn signature(&self, public: &[u8], script_code: &Script, form: Form) -> Option<Vec<u8>> {
+        let key = PublicKey::from_slice(public).ok()?;
+        let made = self.found.iter().find(|item| {
+            let Ok(signature) = bitcoin::ecdsa::Signature::from_slice(item) else { return false };
+            let message = self.message(script_code, form, signature.sighash_type);
+            message.is_some_and(|message| {
+                self.secp.verify_ecdsa(&message, &signature.signature, &key.inner).is_ok()
+            })
+        });
+        if let Some(signature) = made {
+            return Some(signature.clone());
+        }
+        let private = self.store.by_public(public)?;
+        let hash_type = self.hash_type.unwrap_or(EcdsaSighashType::All);
+        let message = self.message(script_code, form, hash_type)?;
+        let mut bytes = self.secp.sign_ecdsa_low_r(&message, &private.inner).serialize_der().to_vec();
         bytes.push(u8::try_from(hash_type.to_u32()).ok()?);
         Some(bytes)
+    }
+
+    /// The key of a hash: ours, or one that an earlier signer showed.
+    fn public_of(&self, hash: &[u8]) -> Option<Vec<u8>> {
+        let ours = self.store.public.iter().map(|key| key.to_bytes());
+        ours.chain(self.found.iter().cloned())
+            .find(|bytes| hash160::Hash::hash(bytes).as_byte_array() == hash)
+    }
+
+    fn script_of(&self, hash: &[u8]) -> Option<ScriptBuf> {
+        let known = <[u8; 20]>::try_from(hash).ok().and_then(|hash| self.store.scripts.get(&hash).cloned());
+        known.or_else(|| {
+            let shown = self.found.iter().find(|item| hash160::Hash::hash(item).as_byte_array() == hash);
+            shown.map(|item| ScriptBuf::from_bytes(item.clone()))
+        })
+    }
+
+    fn witness_script_of(&self, hash: &[u8]) -> Option<ScriptBuf> {
+        let known =
+            <[u8; 32]>::try_from(hash).ok().and_then(|hash| self.store.witness_scripts.get(&hash).cloned());
+        known.or_else(|| {
+            let shown = self.found.iter().find(|item| WScriptHash::hash(item).as_byte_array() == hash);
+            shown.map(|item| ScriptBuf::from_bytes(item.clone()))
+        })
     }
 
     fn taproot(&self, output_key: &[u8]) -> Option<Vec<u8>> {
@@ -119,35 +163,23 @@ impl Signer<'_> {
         Some(bytes)
     }
 
-    /// The stack that satisfies a script, as far as keys are at hand, and whether it is whole.
-    fn satisfy(&self, script: &Script, form: Form) -> (Vec<Vec<u8>>, bool) {
+    /// The stack that satisfies a script, as far as signatures can be had.
+    fn satisfy(&self, script: &Script, form: Form) -> Vec<Vec<u8>> {
         match solve(script) {
-            Solution::PubKey(key) => {
-                match self.store.by_public(key).and_then(|key| self.ecdsa(key, script, form)) {
-                    Some(signature) => (vec![signature], true),
-                    None => (Vec::new(), false),
-                }
-            }
-            Solution::PubKeyHash(hash) => {
-                let signed = self
-                    .store
-                    .by_hash(hash)
-                    .and_then(|(public, key)| Some(vec![self.ecdsa(key, script, form)?, public.to_bytes()]));
-                signed.map_or((Vec::new(), false), |stack| (stack, true))
-            }
+            Solution::PubKey(key) => self.signature(key, script, form).into_iter().collect(),
+            Solution::PubKeyHash(hash) => self
+                .public_of(hash)
+                .and_then(|public| Some(vec![self.signature(&public, script, form)?, public]))
+                .unwrap_or_default(),
             Solution::MultiSig { required, keys } => {
                 // The dummy that CHECKMULTISIG takes too much.
                 let mut stack = vec![Vec::new()];
-                let signatures = keys
-                    .iter()
-                    .filter_map(|key| self.ecdsa(self.store.by_public(key)?, script, form))
-                    .take(usize::from(required));
-                stack.extend(signatures);
-                let whole = stack.len() == usize::from(required) + 1;
+                let signatures = keys.iter().filter_map(|key| self.signature(key, script, form));
+                stack.extend(signatures.take(usize::from(required)));
                 stack.resize(usize::from(required) + 1, Vec::new());
-                (stack, whole)
+                stack
             }
-            _ => (Vec::new(), false),
+            _ => Vec::new(),
         }
     }
 
@@ -155,15 +187,13 @@ impl Signer<'_> {
     fn sign(&self) -> Option<(ScriptBuf, Witness)> {
         let script = self.output()?.script_pubkey.clone();
         if let Solution::ScriptHash(hash) = solve(&script) {
-            let redeem =
-                self.store.scripts.get(<&[u8; 20]>::try_from(hash).ok()?).cloned().or_else(|| {
-                    // A key alone tells its P2WPKH form too.
-                    self.store.public.iter().find_map(|key| {
-                        let bare = ScriptBuf::new_p2wpkh(&key.wpubkey_hash().ok()?);
-                        let hash_of: [u8; 20] = bare.script_hash().to_byte_array();
-                        (hash_of == hash).then_some(bare)
-                    })
-                })?;
+            let redeem = self.script_of(hash).or_else(|| {
+                // A key alone tells its P2WPKH form too.
+                self.store.public.iter().find_map(|key| {
+                    let bare = ScriptBuf::new_p2wpkh(&key.wpubkey_hash().ok()?);
+                    (bare.script_hash().as_byte_array() == hash).then_some(bare)
+                })
+            })?;
             let (mut stack, witness) = self.sign_inner(&redeem)?;
             stack.push(redeem.into_bytes());
             return Some((pushes(stack)?, witness));
@@ -175,23 +205,20 @@ impl Signer<'_> {
     fn sign_inner(&self, script: &Script) -> Option<(Vec<Vec<u8>>, Witness)> {
         match solve(script) {
             Solution::WitnessV0KeyHash(hash) => {
-                let (public, key) = self.store.by_hash(hash)?;
-                let code = ScriptBuf::new_p2pkh(&public.pubkey_hash());
-                let signature = self.ecdsa(key, &code, Form::SegwitV0)?;
-                Some((Vec::new(), Witness::from_slice(&[signature, public.to_bytes()])))
+                let public = self.public_of(hash)?;
+                let code = ScriptBuf::new_p2pkh(&PublicKey::from_slice(&public).ok()?.pubkey_hash());
+                let signature = self.signature(&public, &code, Form::SegwitV0)?;
+                Some((Vec::new(), Witness::from_slice(&[signature, public])))
             }
             Solution::WitnessV0ScriptHash(hash) => {
-                let inner = self.store.witness_scripts.get(<&[u8; 32]>::try_from(hash).ok()?)?;
-                let (mut stack, _) = self.satisfy(inner, Form::SegwitV0);
+                let inner = self.witness_script_of(hash)?;
+                let mut stack = self.satisfy(&inner, Form::SegwitV0);
                 stack.push(inner.to_bytes());
                 Some((Vec::new(), Witness::from_slice(&stack)))
             }
             Solution::WitnessV1Taproot(key) => Some((Vec::new(), Witness::from_slice(&[self.taproot(key)?]))),
             Solution::Anchor => Some((Vec::new(), Witness::new())),
-            _ => {
-                let (stack, _) = self.satisfy(script, Form::Legacy);
-                Some((stack, Witness::new()))
-            }
+            _ => Some((self.satisfy(script, Form::Legacy), Witness::new())),
         }
     }
 }
@@ -341,7 +368,9 @@ pub(super) async fn sign_with_key(call: Call) -> RpcResult {
             continue;
         };
         let before = tx.clone();
-        let signer = Signer { tx: &before, index, spent: &spent, store: &store, secp: &secp, hash_type };
+        let found = before.input.get(index).map(stack_items).unwrap_or_default();
+        let signer =
+            Signer { tx: &before, index, spent: &spent, store: &store, secp: &secp, hash_type, found };
         let signed = signer.sign();
         if let (Some((script_sig, witness)), Some(input)) = (signed, tx.input.get_mut(index)) {
             // What is signed already stays as it is.
@@ -382,7 +411,8 @@ pub(super) async fn sign_with_key(call: Call) -> RpcResult {
     Ok(out.into())
 }
 
-/// Takes each input's signature from whichever of the transactions has it whole.
+/// Puts together what several signers made of one transaction: each input whole from one of them,
+/// or else as many signatures as all of them show.
 pub(super) async fn combine(call: Call) -> RpcResult {
     let list = call.params.array(0)?;
     if list.is_empty() {
@@ -422,14 +452,21 @@ pub(super) async fn combine(call: Call) -> RpcResult {
     let coins: Option<Vec<TxOut>> =
         find_coins(&call.ctx, &outpoints).into_iter().map(|coin| Some(coin?.output)).collect();
     let spent = coins.ok_or_else(|| RpcError::new(code::VERIFY_ERROR, "Input not found or already spent"))?;
+    let (secp, store) = (Secp256k1::new(), KeyStore::default());
     for index in 0..outpoints.len() {
-        let complete = variants.iter().find(|tx| verify(tx, index, &spent).is_ok());
-        let partial = variants.iter().max_by_key(|tx| {
-            tx.input.get(index).map_or(0, |input| input.script_sig.len() + input.witness.size())
-        });
-        let source = complete.or(partial).and_then(|tx| tx.input.get(index)).cloned();
-        if let (Some(source), Some(input)) = (source, merged.input.get_mut(index)) {
-            *input = source;
+        let source = variants.iter().find(|tx| verify(tx, index, &spent).is_ok());
+        let combined = match source.and_then(|tx| tx.input.get(index)) {
+            Some(whole) => Some((whole.script_sig.clone(), whole.witness.clone())),
+            None => {
+                let found: Vec<Vec<u8>> =
+                    variants.iter().filter_map(|tx| tx.input.get(index)).flat_map(stack_items).collect();
+                let (tx, hash_type) = (&merged, None);
+                Signer { tx, index, spent: &spent, store: &store, secp: &secp, hash_type, found }.sign()
+            }
+        };
+        if let (Some((script_sig, witness)), Some(input)) = (combined, merged.input.get_mut(index)) {
+            input.script_sig = script_sig;
+            input.witness = witness;
         }
     }
     Ok(bitcoin::consensus::encode::serialize_hex(&merged).into())

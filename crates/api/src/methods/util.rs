@@ -7,14 +7,14 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 use bitcoin::secp256k1::{Message, Secp256k1};
 use bitcoin::sign_message::signed_msg_hash;
-use bitcoin::{NetworkKind, PrivateKey, PublicKey, ScriptBuf};
+use bitcoin::{Network, NetworkKind, PrivateKey, PublicKey, ScriptBuf};
 use ironpeer_script::{Solution, solve};
 use serde_json::Value;
 
 use crate::address;
 use crate::call::{Call, Params, text};
 use crate::context::ApiContext;
-use crate::descriptor::{ParsedDescriptor, parse_range, with_checksum};
+use crate::descriptor::{ParsedDescriptor, parse_all, parse_range, with_checksum};
 use crate::error::{RpcError, RpcResult};
 use crate::json::Object;
 use crate::table::{Arg, Kind, Method, method};
@@ -184,49 +184,61 @@ async fn create_multisig(call: Call) -> RpcResult {
     Ok(out.into())
 }
 
-fn parse_descriptor(params: &Params, ctx: &ApiContext, checksum: bool) -> Result<ParsedDescriptor, RpcError> {
-    ParsedDescriptor::parse(params.str(0)?, ctx.network(), checksum, &Secp256k1::new())
-        .map_err(RpcError::unknown)
+fn parse_descriptors(
+    params: &Params,
+    ctx: &ApiContext,
+    checksum: bool,
+) -> Result<Vec<ParsedDescriptor>, RpcError> {
+    parse_all(params.str(0)?, ctx.network(), checksum, &Secp256k1::new()).map_err(RpcError::unknown)
 }
 
 async fn descriptor_info(call: Call) -> RpcResult {
-    let parsed = parse_descriptor(&call.params, &call.ctx, false)?;
+    let all = parse_descriptors(&call.params, &call.ctx, false)?;
+    let Some(first) = all.first() else { return Err(RpcError::internal("no descriptor")) };
     let payload = call.params.str(0)?.split('#').next().unwrap_or("");
     let mut out = Object::new();
-    out.push("descriptor", parsed.public());
+    out.push("descriptor", first.public());
+    if all.len() > 1 {
+        out.push("multipath_expansion", all.iter().map(|one| Value::from(one.public())).collect::<Vec<_>>());
+    }
     out.push("checksum", with_checksum(payload).rsplit('#').next().unwrap_or(""));
-    out.push("isrange", parsed.is_range());
-    out.push("issolvable", parsed.is_solvable());
-    out.push("hasprivatekeys", parsed.has_private_keys());
+    out.push("isrange", first.is_range());
+    out.push("issolvable", first.is_solvable());
+    out.push("hasprivatekeys", all.iter().any(ParsedDescriptor::has_private_keys));
     Ok(out.into())
+}
+
+fn addresses(parsed: &ParsedDescriptor, range: (u32, u32), network: Network) -> RpcResult {
+    let secp = Secp256k1::new();
+    let mut addresses: Vec<Value> = Vec::new();
+    for index in range.0..=range.1 {
+        for script in parsed.scripts(index, &secp)? {
+            match address::of_script(&script, network) {
+                Some(address) => addresses.push(address.into()),
+                None if parsed.is_combo() => {}
+                None => return Err(RpcError::unknown("Descriptor does not have a corresponding address")),
+            }
+        }
+    }
+    Ok(addresses.into())
 }
 
 async fn derive_addresses(call: Call) -> RpcResult {
     let range = if call.params.given(1) { parse_range(call.params.value(1))? } else { (0, 0) };
-    let parsed = parse_descriptor(&call.params, &call.ctx, true)?;
-    if !parsed.is_range() && call.params.0.len() > 1 {
+    let all = parse_descriptors(&call.params, &call.ctx, true)?;
+    let ranged = all.first().is_some_and(ParsedDescriptor::is_range);
+    if !ranged && call.params.0.len() > 1 {
         return Err(RpcError::parameter("Range should not be specified for an un-ranged descriptor"));
     }
-    if parsed.is_range() && call.params.0.len() == 1 {
+    if ranged && call.params.0.len() == 1 {
         return Err(RpcError::parameter("Range must be specified for a ranged descriptor"));
     }
     let network = call.ctx.network();
     // A range may hold a million keys.
     let derived = tokio::task::spawn_blocking(move || {
-        let secp = Secp256k1::new();
-        let mut addresses: Vec<Value> = Vec::new();
-        for index in range.0..=range.1 {
-            for script in parsed.scripts(index, &secp)? {
-                match address::of_script(&script, network) {
-                    Some(address) => addresses.push(address.into()),
-                    None if parsed.is_combo() => {}
-                    None => {
-                        return Err(RpcError::unknown("Descriptor does not have a corresponding address"));
-                    }
-                }
-            }
-        }
-        Ok(Value::Array(addresses))
+        let lists = all.iter().map(|parsed| addresses(parsed, range, network));
+        let mut lists = lists.collect::<Result<Vec<_>, RpcError>>()?;
+        Ok(if lists.len() == 1 { lists.swap_remove(0) } else { lists.into() })
     });
     derived.await.map_err(|_| RpcError::internal("derivation failed"))?
 }

@@ -223,3 +223,40 @@ async fn network_info_is_that_of_release_31() -> Runs {
     node.stop().await;
     Ok(())
 }
+
+/// Two of three keys sign one after the other, each alone, and then what both made is combined.
+#[tokio::test]
+async fn multisig_is_signed_by_turns() -> Runs {
+    let node = TestNode::start().await;
+    let keys: Vec<bitcoin::PrivateKey> = (1..=3u8)
+        .map(|n| bitcoin::PrivateKey::from_slice(&[n; 32], bitcoin::Network::Regtest))
+        .collect::<Result<_, _>>()?;
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let public: Vec<String> = keys.iter().map(|key| key.public_key(&secp).to_string()).collect();
+    for kind in ["legacy", "p2sh-segwit", "bech32"] {
+        let made = node.call("createmultisig", json!([2, public, kind])).await.unwrap();
+        let script =
+            node.call("validateaddress", json!([made["address"]])).await.unwrap()["scriptPubKey"].clone();
+        let spent = "11".repeat(32);
+        let raw = node
+            .call("createrawtransaction", json!([[{"txid": spent, "vout": 0}], [{some_address(): 1}]]))
+            .await
+            .unwrap();
+        let prev = json!([{"txid": spent, "vout": 0, "scriptPubKey": script, "amount": 2,
+            "redeemScript": made["redeemScript"]}]);
+        let sign = async |raw: &Value, key: usize| {
+            let params = json!([raw, [keys[key].to_wif()], prev]);
+            node.call("signrawtransactionwithkey", params).await.unwrap()
+        };
+        let first = sign(&raw, 0).await;
+        assert_eq!(first["complete"], json!(false), "{kind}");
+        let both = sign(&first["hex"], 2).await;
+        assert_eq!(both["complete"], json!(true), "{kind}: {both}");
+        let third = sign(&raw, 2).await;
+        assert_eq!(third["complete"], json!(false), "{kind}");
+        // The order in which they signed leaves no trace.
+        assert_eq!(sign(&third["hex"], 0).await["hex"], both["hex"], "{kind}");
+    }
+    node.stop().await;
+    Ok(())
+}
