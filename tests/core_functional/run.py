@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "target" / "debug")
     parser.add_argument("--keep", action="store_true", help="keep the private directory")
-    options, extra = parser.parse_known_args()
+    options, extra = parser.parse_known_intermixed_args()
     passing = [line.split()[0] for line in (HERE / "passing.txt").read_text().splitlines()
                if line and not line.startswith("#")]
     names = list(options.names)

@@ -185,9 +185,11 @@ impl ParsedDescriptor {
     /// If it has steps that only a private key can take.
     pub(crate) fn scripts(&self, index: u32, secp: &Secp256k1<All>) -> Result<Vec<ScriptBuf>, RpcError> {
         let derive = |descriptor: &Descriptor<DescriptorPublicKey>| {
-            descriptor
-                .at_derivation_index(index)
-                .ok()
+            // A hardened step below a public key makes miniscript panic.
+            let derivable = descriptor.for_each_key(|key| !key.has_hardened_step());
+            derivable
+                .then(|| descriptor.at_derivation_index(index).ok())
+                .flatten()
                 .and_then(|definite| definite.derived_descriptor(secp).ok())
                 .ok_or_else(|| RpcError::unknown("Cannot derive script without private keys"))
         };

@@ -1,5 +1,6 @@
 //! From options to the plain settings of each room.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub p2p: P2pConfig,
     /// The JSON-RPC door, or none.
     pub rpc: Option<RpcConfig>,
+    /// Where `/healthz` and `/readyz` are served, or nowhere (`-webbind`).
+    pub web_bind: Option<SocketAddr>,
     /// Whether peers' addresses are logged.
     pub log_ips: bool,
     /// User agent in `version` messages.
@@ -117,6 +120,7 @@ impl Config {
                 block: args.text("blocknotify").filter(|command| !command.is_empty()),
             },
             rpc,
+            web_bind: web_bind(args)?,
             log_ips: args.bool("logips") == Some(true),
             user_agent,
             deprecated_rpc: args.list("deprecatedrpc"),
@@ -149,6 +153,7 @@ impl Config {
             auto_mine: None,
             p2p: P2pConfig { binds: Vec::new(), peer },
             rpc: None,
+            web_bind: None,
             log_ips: false,
             user_agent,
             deprecated_rpc: Vec::new(),
@@ -348,6 +353,14 @@ fn mining(args: &Args) -> Result<ironpeer_mining::Config, ArgsError> {
     mining.print_priority = args.bool("printpriority") == Some(true);
     mining.check().map_err(ArgsError)?;
     Ok(mining)
+}
+
+fn web_bind(args: &Args) -> Result<Option<SocketAddr>, ArgsError> {
+    let Some(text) = args.text("webbind").filter(|text| text != "0") else { return Ok(None) };
+    match text.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => fail(format!("Invalid address for -webbind=<addr>:<port>: '{text}'")),
+    }
 }
 
 fn auto_mine(args: &Args, params: &Params) -> Result<Option<AutoMine>, ArgsError> {

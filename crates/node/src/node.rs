@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironpeer_api::{ApiContext, Door, Facts, LogControl, RpcServer};
+use ironpeer_api::{ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer};
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
 use ironpeer_consensus::{Params, ScriptCache};
 use ironpeer_mempool::{LoadOptions, MempoolHandle};
@@ -24,8 +24,10 @@ use crate::args::ArgsError;
 use crate::config::Config;
 use crate::files::{self, OwnFile};
 use crate::log::Log;
-use crate::{init, notify};
+use crate::{init, notify, rpc};
 
+/// Health probes that may wait to be accepted.
+const WEB_BACKLOG: u32 = 16;
 /// How long one step of the shutdown may take before the next begins. The chain's flush has no
 /// deadline but the second signal: cutting it short would only make the next start longer.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
@@ -87,6 +89,7 @@ pub struct NodeContext {
 pub struct Node {
     context: NodeContext,
     rpc: Option<RpcServer>,
+    web: Option<HealthServer>,
     chain_thread: ChainThread,
     /// Searches, and the submission of what they find.
     mining_tasks: TaskTracker,
@@ -143,8 +146,15 @@ impl Node {
 
         let listeners = config.p2p.listen()?;
         let p2p_addresses = listeners.iter().map(Listener::address).collect();
+        let web_listener =
+            match config.web_bind {
+                Some(address) => Some(rpc::listen(address, WEB_BACKLOG).map_err(|error| {
+                    ArgsError(format!("Unable to bind to {address} for -webbind: {error}"))
+                })?),
+                None => None,
+            };
         // Callers of the RPC door are told what goes on while the rest is opened.
-        let mut rpc = None;
+        let mut server = None;
         let mut cookie = None;
         let mut door = None;
         if let Some(rpc_config) = &config.rpc {
@@ -156,7 +166,7 @@ impl Node {
                 Arc::clone(&log) as Arc<dyn LogSink>,
                 Arc::clone(&clock),
             ));
-            rpc = Some(RpcServer::serve(listeners, Arc::clone(&new), rpc_config.server.clone()));
+            server = Some(RpcServer::serve(listeners, Arc::clone(&new), rpc_config.server.clone()));
             cookie = file;
             door = Some(new);
         }
@@ -249,6 +259,7 @@ impl Node {
                 scan: Arc::default(),
             }));
         }
+        let web = web_listener.map(|listener| HealthServer::serve(listener, probes(&context)));
         let imported = Import {
             files: config.load_blocks,
             stop_after: config.stop_after_import,
@@ -262,7 +273,8 @@ impl Node {
         Ok(Self {
             failure: chain.fatal(),
             context,
-            rpc,
+            rpc: server,
+            web,
             chain_thread,
             mining_tasks,
             mempool_file: config.mempool_file,
@@ -296,6 +308,7 @@ impl Node {
         let Self {
             context,
             rpc,
+            web,
             chain_thread,
             mining_tasks,
             mempool_file,
@@ -312,6 +325,9 @@ impl Node {
         log.log(LogLine::info("Shutdown in progress..."));
         if let Some(rpc) = rpc {
             rpc.stop().await;
+        }
+        if let Some(web) = web {
+            web.stop().await;
         }
         // A block that is found is submitted and told to the peers, whatever else happens.
         mining_tasks.close();
@@ -336,6 +352,17 @@ impl Node {
         drop(pid);
         log.log(LogLine::info("Shutdown done"));
         drop(locks);
+    }
+}
+
+/// Healthy while nothing has failed; ready once what was to be imported is in and the initial
+/// download is over.
+fn probes(context: &NodeContext) -> Probes {
+    let failure = context.chain.fatal();
+    let (view, mempool) = (context.chain.view(), context.mempool.clone());
+    Probes {
+        healthy: Box::new(move || failure.borrow().is_none()),
+        ready: Box::new(move || mempool.info().loaded && !view.is_initial_block_download()),
     }
 }
 

@@ -134,3 +134,22 @@ fn another_programs_database_is_left_alone() {
     assert_eq!(std::fs::read_to_string(chainstate.join("CURRENT")).unwrap(), "MANIFEST-000001\n");
     assert_eq!(std::fs::read_dir(&chainstate).unwrap().count(), 1);
 }
+
+#[test]
+fn health_probes_answer_where_they_were_asked_for() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", process::port(2));
+    let mut node = start(dir.path(), &[&format!("-webbind={address}")]);
+    mine(&mut node, 1);
+    node.wait_until("getmempoolinfo", &[], |info| info["loaded"] == true).unwrap();
+    for path in ["/healthz", "/readyz"] {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    assert_eq!(node.stop().unwrap().0.code(), Some(0));
+    TcpListener::bind(&address).unwrap();
+}
