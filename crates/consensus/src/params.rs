@@ -214,7 +214,7 @@ const TEN_MINUTES: i64 = 10 * 60;
 
 /// Reads a hash or number from the 64 hex digits Core prints it as.
 fn display_bytes(hex: &str) -> [u8; 32] {
-    // Every caller gives 64 digits of this file; the tests compare them all with the kernel's.
+    // Every caller gives 64 digits of this file; a test compares them all with Core's source.
     <[u8; 32]>::from_hex(hex).unwrap_or_default()
 }
 
