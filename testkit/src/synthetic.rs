@@ -49,6 +49,8 @@ pub struct Synthetic {
     pub txs_per_block: u32,
     /// How outputs are locked.
     pub locks: Locks,
+    /// Blocks after these with nothing but a coinbase.
+    pub empty_tail: u32,
 }
 
 #[derive(Clone)]
@@ -95,7 +97,8 @@ pub fn write_synthetic_chain(settings: Synthetic, out: &mut impl Write) -> io::R
         height: 0,
     };
     let mut txs = 0;
-    for _ in 0..MATURITY + settings.blocks {
+    let blocks = MATURITY + settings.blocks + settings.empty_tail;
+    for _ in 0..blocks {
         let block = maker.next_block();
         txs += block.txdata.len() as u64;
         let bytes = serialize(&block);
@@ -103,7 +106,7 @@ pub fn write_synthetic_chain(settings: Synthetic, out: &mut impl Write) -> io::R
         out.write_all(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes())?;
         out.write_all(&bytes)?;
     }
-    Ok((MATURITY + settings.blocks, txs))
+    Ok((blocks, txs))
 }
 
 impl Maker {
@@ -116,7 +119,7 @@ impl Maker {
         }
         let mut txs = Vec::new();
         let mut fresh: Vec<Live> = Vec::new();
-        if self.height > MATURITY {
+        if (MATURITY + 1..=MATURITY + self.settings.blocks).contains(&self.height) {
             // Block sizes vary as on the main network: few small ones, most near the mean.
             let count = self.settings.txs_per_block * self.rng.gen_range(40..=130) / 100;
             for _ in 0..count {

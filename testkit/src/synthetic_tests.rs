@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn the_kernel_accepts_every_synthetic_block() {
     for locks in [Locks::Mixed, Locks::OpTrue] {
-        let settings = Synthetic { seed: 7, blocks: 25, txs_per_block: 30, locks };
+        let settings = Synthetic { seed: 7, blocks: 25, txs_per_block: 30, locks, empty_tail: 3 };
         let mut bytes = Vec::new();
         let (blocks, txs) = write_synthetic_chain(settings, &mut bytes).unwrap();
         let mut again = Vec::new();

@@ -128,20 +128,31 @@ fn table(args: &[String]) -> Result<(), Failure> {
     ];
     for (what, scene) in scenes {
         eprintln!("{what} ...");
-        rows.extend(scene(&bench)?);
+        match scene(&bench) {
+            Ok(more) => rows.extend(more),
+            Err(error) => {
+                // What was measured until then took minutes; it is worth showing.
+                print_table(&rows);
+                return Err(error);
+            }
+        }
     }
+    print_table(&rows);
+    if let Some(file) = json_file {
+        let list: Vec<Value> = rows.iter().map(Row::json).collect();
+        std::fs::write(file, serde_json::to_string_pretty(&list)? + "\n")?;
+    }
+    Ok(())
+}
+
+fn print_table(rows: &[Row]) {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     println!("{:width$}  {:>12}  {:>12}  {:>6}  unit, measured against", "", "ours", "other", "ratio");
-    for row in &rows {
+    for row in rows {
         let (other, against) =
             row.other.map_or((String::new(), ""), |(other, name)| (format!("{other:.2}"), name));
         let ratio = row.ratio().map_or(String::new(), |ratio| format!("{ratio:.2}"));
         println!("{:width$}  {:>12.2}  {other:>12}  {ratio:>6}  {} {against}", row.name, row.ours, row.unit);
     }
     println!("a ratio above 1 means ours is better");
-    if let Some(file) = json_file {
-        let list: Vec<Value> = rows.iter().map(Row::json).collect();
-        std::fs::write(file, serde_json::to_string_pretty(&list)? + "\n")?;
-    }
-    Ok(())
 }

@@ -54,7 +54,7 @@ impl Stage {
     }
 
     /// A port nobody listens on.
-    fn port(&mut self) -> io::Result<u16> {
+    pub fn port(&mut self) -> io::Result<u16> {
         loop {
             let port = self.next_port;
             self.next_port =
