@@ -101,8 +101,18 @@ impl Rpc {
         }
     }
 
+    /// Whether the server has closed the kept connection, as it does with idle ones.
+    fn was_closed(&self) -> io::Result<bool> {
+        let Some(connection) = &self.connection else { return Ok(true) };
+        let stream = connection.get_ref();
+        stream.set_nonblocking(true)?;
+        let closed = matches!(stream.peek(&mut [0]), Ok(0));
+        stream.set_nonblocking(false)?;
+        Ok(closed)
+    }
+
     fn post(&mut self, body: &str) -> io::Result<Vec<u8>> {
-        if self.connection.is_none() {
+        if self.was_closed()? {
             let stream = TcpStream::connect_timeout(&self.address, HANG)?;
             stream.set_read_timeout(Some(HANG))?;
             stream.set_nodelay(true)?;

@@ -139,7 +139,7 @@ fn modern_block(report: &mut Report) -> Result<(), Failure> {
             block.txdata.len(),
             start.elapsed().as_secs_f64()
         ),
-        failed == 0 && spent.next().is_none() && block.txdata.len() == 4_863,
+        failed == 0 && spent.next().is_none() && block.txdata.len() == 4_864,
     );
     Ok(())
 }
