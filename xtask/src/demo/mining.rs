@@ -1,6 +1,4 @@
-use serde_json::json;
-
-use super::network::OP_TRUE;
+use super::network::{OP_TRUE, mine};
 use super::{DemoNode, Failure, Stage, log_micros};
 use crate::report::Report;
 
@@ -10,16 +8,14 @@ const BLOCKS_EACH: u64 = 4;
 /// Lets two nodes race on a signet anyone may sign, where a block takes about five million
 /// hashes.
 pub fn run(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
-    let args = ["-signet", "-signetchallenge=51", "-logtimemicros", "-debug=validation"];
+    let args = ["-signet", "-signetchallenge=51", "-logtimemicros", "-debug=bench"];
     let mut left = DemoNode::start(stage, "miner0", "signet", &args)?;
     let mut right = DemoNode::start(stage, "miner1", "signet", &args)?;
     right.connect_to(&left)?;
     left.wait_for_peers(1)?;
     right.wait_for_peers(1)?;
     let race = |node: &mut DemoNode| -> Result<usize, String> {
-        let params = [json!(BLOCKS_EACH), json!(OP_TRUE), json!(1_000_000_000)];
-        let hashes = node.call("generatetodescriptor", &params).map_err(|error| error.to_string())?;
-        Ok(hashes.as_array().map_or(0, Vec::len))
+        mine(node, BLOCKS_EACH, OP_TRUE).map(|hashes| hashes.len()).map_err(|error| error.to_string())
     };
     let (mined_left, mined_right) = std::thread::scope(|scope| {
         let other = scope.spawn(|| race(&mut right));
@@ -32,11 +28,15 @@ pub fn run(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
         format!("{mined_left} and {mined_right} blocks found"),
         mined_left as u64 == BLOCKS_EACH && mined_right as u64 == BLOCKS_EACH,
     );
-    let (mine, theirs) = (left.best_hash()?, right.best_hash()?);
-    let best = if left.height()? >= right.height()? { mine } else { theirs };
-    // Two blocks found at the same moment may leave a tie: equal heights, two tips.
-    let agreed = left.height()? == right.height()?;
-    report.fact("height they agree on", format!("{} ({})", left.height()?, &best[best.len() - 16..]), agreed);
+    // The last two blocks may have been found at the same moment; one more settles it.
+    let settled = mine(&mut left, 1, OP_TRUE)?;
+    right.wait_for_best(&settled[0])?;
+    let height = left.height()?;
+    report.fact(
+        "the chain they agree on",
+        format!("{height} blocks, {} lost the race", 2 * BLOCKS_EACH + 1 - height),
+        height > BLOCKS_EACH && left.best_hash()? == right.best_hash()?,
+    );
 
     let mut delays: Vec<i64> =
         [&left, &right].into_iter().flat_map(|node| cancellations(&node.process.debug_log())).collect();
@@ -53,18 +53,19 @@ pub fn run(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Microseconds from each new tip to the search it stopped, from a node's log.
+/// Microseconds from each new tip to the end of the search it stopped, from a node's log.
 fn cancellations(log: &str) -> Vec<i64> {
-    let mut tip = None;
-    let mut delays = Vec::new();
-    for line in log.lines() {
-        if line.contains("UpdateTip: new best=") {
-            tip = log_micros(line);
-        } else if line.contains("Mining search stopped by a new tip")
-            && let (Some(tip), Some(stopped)) = (tip, log_micros(line))
-        {
-            delays.push(stopped - tip);
-        }
-    }
-    delays
+    let tips: Vec<(&str, i64)> = log
+        .lines()
+        .filter_map(|line| Some((line.split("new best=").nth(1)?.split(' ').next()?, log_micros(line)?)))
+        .collect();
+    log.lines()
+        .filter(|line| line.contains(" us after a new tip"))
+        .filter_map(|line| {
+            let parent = line.split("search on ").nth(1)?.split(' ').next()?;
+            // The tip after the parent's is the one that stopped the search; genesis has no line.
+            let after = tips.iter().position(|(hash, _)| *hash == parent).map_or(0, |at| at + 1);
+            Some(log_micros(line)? - tips.get(after)?.1)
+        })
+        .collect()
 }

@@ -16,6 +16,9 @@ const TIMED_BLOCKS: u64 = 20;
 const LEFT_BLOCKS: u64 = 3;
 const RIGHT_BLOCKS: u64 = 6;
 
+/// Hashes a call may take; enough for the signet's difficulty.
+pub const MAX_TRIES: u64 = 1_000_000_000;
+
 /// A script anyone can spend, for blocks nobody needs the reward of.
 pub const OP_TRUE: &str = "raw(51)";
 
@@ -88,7 +91,8 @@ pub fn start_line(stage: &mut Stage, report: &mut Report) -> Result<Vec<DemoNode
 
 /// Mines on one node.
 pub fn mine(node: &mut DemoNode, blocks: u64, descriptor: &str) -> Result<Vec<String>, Failure> {
-    let hashes = node.call("generatetodescriptor", &[json!(blocks), json!(descriptor)])?;
+    let params = [json!(blocks), json!(descriptor), json!(MAX_TRIES)];
+    let hashes = node.call("generatetodescriptor", &params)?;
     Ok(hashes.as_array().map(|hashes| hashes.iter().map(text).collect()).unwrap_or_default())
 }
 
