@@ -149,3 +149,31 @@ fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
     }
     files
 }
+
+/// docs/mission.md names for each pattern of concurrency the tests that hold it.
+#[test]
+fn every_mission_row_names_tests_that_exist() {
+    let mut tests = String::new();
+    for folder in ["crates", "testkit"] {
+        let mut folders = vec![root().join(folder)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    tests += &std::fs::read_to_string(path).unwrap();
+                }
+            }
+        }
+    }
+    let page = read("docs/mission.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+    assert_eq!(rows.len(), 14);
+    for row in rows {
+        let cell = row.rsplit("| ").next().unwrap();
+        for name in cell.split('`').skip(1).step_by(2) {
+            assert!(tests.contains(&format!("fn {name}()")), "no test named {name}, of the row {row}");
+        }
+    }
+}
