@@ -420,6 +420,8 @@ impl Core {
             let hash = tree.node(tip).hash;
             shared.coins.merge(changes.into_iter().flatten(), hash);
             tree.set_tip(tip);
+            // Before the event: who hears of it must not take the node to be behind still.
+            self.update_initial_download(&tree, tip);
             tree.event_seq += 1;
             event.seq = tree.event_seq;
             let info = tree.info(tip);
