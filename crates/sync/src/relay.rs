@@ -483,7 +483,11 @@ impl Sync {
         {
             return;
         }
+        // Rounding is for what tells of our mempool; the relay minimum alone tells nothing.
         let mut current = cx.pool.min_fee_per_kvb();
+        if current <= least {
+            current = 0;
+        }
         if cx.chain.is_initial_block_download() {
             current = NO_TXS_FILTER;
         } else if peer.fee_filter_sent >= highest_step() {
