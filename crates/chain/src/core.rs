@@ -403,6 +403,12 @@ impl Core {
         self.write_journal()?;
         self.fresh.clear();
         let verdicts = std::mem::take(&mut self.verdicts);
+        let submitted: Vec<BlockHash> = accepted.iter().map(|(hash, _)| *hash).collect();
+        let others_refused: Vec<_> = verdicts
+            .iter()
+            .filter(|(hash, _)| !submitted.contains(hash))
+            .filter_map(|(hash, verdict)| Some((*hash, verdict.clone().err()?)))
+            .collect();
         let tree = self.shared.tree.read();
         let outcome = |(hash, accept): (BlockHash, Accepted)| {
             let verdict = verdicts.get(&hash).cloned();
@@ -412,6 +418,7 @@ impl Core {
                 checked: accept.result.is_err() || verdict.is_some(),
                 result: accept.result.and(verdict.unwrap_or(Ok(()))),
                 header: accept.id.map(|id| tree.info(id)),
+                others_refused: others_refused.clone(),
             }
         };
         Ok(accepted.into_iter().map(outcome).collect())

@@ -53,6 +53,9 @@ pub struct BlockOutcome {
     pub result: Result<(), BlockReject>,
     /// Its header, if that is in the tree.
     pub header: Option<HeaderInfo>,
+    /// Blocks stored earlier that were found invalid in this call: its ancestors, mostly, which
+    /// are checked only once a branch has the most work. Who sent them is to blame.
+    pub others_refused: Vec<(BlockHash, BlockReject)>,
 }
 
 /// A header that was refused; those before it in the message are kept.

@@ -122,6 +122,22 @@ fn a_branch_that_proves_invalid_leaves_no_trace_but_its_mark() {
 }
 
 #[test]
+fn an_earlier_block_that_proves_invalid_is_named_with_the_later_one() {
+    let node = Node::open(regtest());
+    let base = node.extend(&node.tip(), 0, 103);
+    let never_mined = spend(&[(&base[0].txdata[0], 0)], 0);
+    // As much work as the tip, so it is stored and not looked at further.
+    let bad = node.make(&base[101].block_hash(), 1, vec![spend(&[(&never_mined, 0)], 0)]);
+    let stored = node.submit(&bad);
+    assert!(stored.result.is_ok() && !stored.checked && stored.others_refused.is_empty());
+    let outcome = node.submit(&node.make(&bad.block_hash(), 1, Vec::new()));
+    let refused: Vec<_> =
+        outcome.others_refused.iter().map(|(hash, reject)| (*hash, reject.reason.as_ref())).collect();
+    assert_eq!(refused, [(bad.block_hash(), "bad-txns-inputs-missingorspent")]);
+    assert_eq!(node.tip(), base[102].block_hash());
+}
+
+#[test]
 fn a_failing_script_is_named_as_core_names_it() {
     let node = Node::open(regtest());
     let base = node.extend(&node.tip(), 0, 101);

@@ -60,16 +60,17 @@ impl Rooms {
         }
     }
 
-    /// `None` if the chain has stopped.
+    /// What became of the block, and which earlier ones turned out invalid with it. `None` if the
+    /// chain has stopped.
     pub(crate) async fn submit_block(
         &self,
         block: Arc<Block>,
         force_processing: bool,
         min_pow_checked: bool,
-    ) -> Option<BlockOutcome> {
+    ) -> Option<(BlockOutcome, Vec<(BlockHash, BlockReject)>)> {
         let options = SubmitOptions { force_processing, min_pow_checked };
         let outcome = self.chain.submit_block(block, options).await.ok()?;
-        Some(BlockOutcome { new: outcome.new, result: outcome.result })
+        Some((BlockOutcome { new: outcome.new, result: outcome.result }, outcome.others_refused))
     }
 
     pub(crate) async fn submit_tx(&self, tx: Arc<Transaction>) -> Result<TxAccepted, TxReject> {

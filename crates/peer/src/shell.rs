@@ -376,8 +376,11 @@ impl Shell {
             Action::SubmitBlock { peer, block, force, min_pow_checked } => {
                 let hash = block.block_hash();
                 match self.rooms.submit_block(block, force, min_pow_checked).await {
-                    Some(outcome) => {
-                        let more = self.feed(Event::BlockDone { peer, hash, outcome });
+                    Some((outcome, others_refused)) => {
+                        let mut more = self.feed(Event::BlockDone { peer, hash, outcome });
+                        for (hash, reject) in others_refused {
+                            more.extend(self.feed(Event::BlockInvalid { hash, reject }));
+                        }
                         self.tip_applied().await;
                         more
                     }
