@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ironpeer_primitives::UnixTime;
@@ -83,15 +83,14 @@ const fn mask_v6(bits: u8) -> u128 {
 impl FromStr for Subnet {
     type Err = InvalidSubnet;
 
-    /// `ADDRESS`, `ADDRESS/BITS`, or for IPv4 `ADDRESS/MASK`.
+    /// `ADDRESS`, or of IP addresses also `ADDRESS/BITS` and `ADDRESS/MASK`.
     fn from_str(text: &str) -> Result<Self, InvalidSubnet> {
         let (host, mask) = match text.split_once('/') {
             Some((host, mask)) => (host, Some(mask)),
             None => (text, None),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let ip: IpAddr = host.parse().map_err(|_| InvalidSubnet)?;
-        let address = NetAddress::from_ip(ip);
+        let address: NetAddress = host.parse().map_err(|_| InvalidSubnet)?;
         if !address.is_valid() && mask.is_none() {
             return Err(InvalidSubnet);
         }

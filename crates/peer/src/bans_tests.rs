@@ -19,6 +19,10 @@ fn subnets_read_and_print_as_core() {
         ("2001:db9::1", "2001:db9::1/128"),
         ("2001:4d48:ac57:400:cacf:e9ff:fe1d:9c63/19", "2001:4000::/19"),
         ("2001:4d48::/ffff:ffff::", "2001:4d48::/32"),
+        (
+            "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
+            "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
+        ),
     ] {
         assert_eq!(net(text).to_string(), printed);
     }

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -399,9 +398,9 @@ impl PeerHandle {
     ///
     /// # Errors
     /// If a table does not take it.
-    pub fn add_address(&self, ip: IpAddr, port: u16, tried: bool) -> Result<(), AddAddressError> {
+    pub fn add_address(&self, address: NetAddress, port: u16, tried: bool) -> Result<(), AddAddressError> {
         let now = self.shell.now();
-        let service = Service { address: NetAddress::from_ip(ip), port };
+        let service = Service { address, port };
         let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
         let address = PeerAddress { time: u32::try_from(now).unwrap_or(0), services, service };
         self.shell.with_addrman(|addrman| {

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use bitcoin::p2p::ServiceFlags;
 
@@ -241,6 +242,55 @@ fn base32(bytes: &[u8]) -> String {
         }
     }
     name
+}
+
+/// Reads [`base32`]; `None` for other characters or bits left over.
+fn from_base32(name: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for chunk in name.as_bytes().chunks(8) {
+        let mut bits = 0u64;
+        for letter in chunk {
+            let value = match letter.to_ascii_lowercase() {
+                letter @ b'a'..=b'z' => letter.checked_sub(b'a')?,
+                letter @ b'2'..=b'7' => letter.checked_sub(b'2')?.checked_add(26)?,
+                _ => return None,
+            };
+            bits = (bits << 5) | u64::from(value);
+        }
+        let width = chunk.len().checked_mul(5)?;
+        let [_, _, _, group @ ..] = (bits << 40usize.checked_sub(width)?).to_be_bytes();
+        let (whole, rest) = group.split_at_checked(width.checked_div(8)?)?;
+        if rest.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        bytes.extend(whole);
+    }
+    Some(bytes)
+}
+
+/// Text that is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no IP, onion or I2P address")]
+pub struct InvalidAddress;
+
+impl FromStr for NetAddress {
+    type Err = InvalidAddress;
+
+    /// An IP address, an onion name of version 3, or the base32 name of an I2P destination
+    /// (Core's `LookupHost` without a resolver).
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if let Some(name) = text.strip_suffix(".onion") {
+            let decoded = from_base32(name).ok_or(InvalidAddress)?;
+            let (key, tail) = decoded.split_first_chunk::<32>().ok_or(InvalidAddress)?;
+            let [first, second] = onion_checksum(key);
+            return if tail == [first, second, 3] { Ok(Self::TorV3(*key)) } else { Err(InvalidAddress) };
+        }
+        if let Some(name) = text.strip_suffix(".b32.i2p") {
+            let decoded = from_base32(name).ok_or(InvalidAddress)?;
+            return decoded.try_into().map(Self::I2p).map_err(|_| InvalidAddress);
+        }
+        text.parse().map(Self::from_ip).map_err(|_| InvalidAddress)
+    }
 }
 
 impl fmt::Display for NetAddress {

@@ -28,7 +28,7 @@ mod message;
 mod reader;
 mod transaction;
 
-pub use address::{NetAddress, PeerAddress, Service};
+pub use address::{InvalidAddress, NetAddress, PeerAddress, Service};
 pub use command::{Command, sanitize};
 pub use frame::{Frame, FrameError, FrameReject, Received, V1Decoder, encode, encode_frame};
 pub use message::{

@@ -137,6 +137,31 @@ fn i2p_and_cjdns_names() {
     assert_eq!(Service { address: cjdns, port: 8333 }.to_string(), "[fc00:1:2:3:4:5:6:7]:8333");
 }
 
+#[test]
+fn names_of_all_networks_read_back() {
+    for name in [
+        "1.2.3.4",
+        "2001:db9::1",
+        "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
+        "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p",
+    ] {
+        assert_eq!(name.parse::<NetAddress>().unwrap().to_string(), name);
+    }
+    for wrong in [
+        "",
+        "host.example",
+        ".onion",
+        // The checksum, the version and the length are wrong.
+        "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscrye.onion",
+        "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryx.onion",
+        "pg6mmjiyjmcrssl.onion",
+        "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkd.b32.i2p",
+        "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkd1.b32.i2p",
+    ] {
+        assert!(wrong.parse::<NetAddress>().is_err(), "{wrong}");
+    }
+}
+
 /// One host has one name, whichever form it comes in (GHSA-63wg: a mapped address evades a ban).
 #[test]
 fn a_mapped_ipv4_address_is_ipv4() {

@@ -1,12 +1,11 @@
 //! Peers (`rpc/net.cpp`).
 
-use std::net::IpAddr;
-
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::p2p::ServiceFlags;
 use ironpeer_peer::{AddNodeError, BanError, BanUntil, Classify, Network, PeerHandle, PeerInfo, Subnet};
 use ironpeer_primitives::{ChainRead, PeerId};
 use ironpeer_sync::{ConnectionKind, Permissions};
+use ironpeer_wire::NetAddress;
 use serde_json::{Map, Value};
 
 use super::blockchain::warnings;
@@ -505,14 +504,14 @@ async fn node_addresses(call: Call) -> RpcResult {
 }
 
 async fn add_peer_address(call: Call) -> RpcResult {
-    let ip: IpAddr = call
+    let address: NetAddress = call
         .params
         .str(0)?
         .parse()
         .map_err(|_| RpcError::new(code::CLIENT_INVALID_IP_OR_SUBNET, "Invalid IP address"))?;
     let port: u16 = integer(call.params.value(1))?;
     let tried = call.params.opt_bool(2)?.unwrap_or(false);
-    let added = peers(&call)?.add_address(ip, port, tried);
+    let added = peers(&call)?.add_address(address, port, tried);
     let mut out = Object::new();
     out.push_some("error", added.err().map(|error| error.to_string()));
     out.push("success", added.is_ok());
