@@ -9,6 +9,7 @@ use std::time::Duration;
 use ironpeer_consensus::Params;
 use ironpeer_peer::{BindError, Listener, Whitelisted};
 use ironpeer_sync::Permissions;
+use ironpeer_wire::{NetAddress, Service};
 
 use crate::args::{Args, ArgsError};
 use crate::cli::split_host_port;
@@ -75,6 +76,7 @@ impl P2pConfig {
             usize::try_from(args.int("maxconnections").unwrap_or(DEFAULT_MAX_CONNECTIONS)).unwrap_or(0);
         peer.connect = connect;
         peer.added_nodes = args.list("addnode");
+        peer.external_addresses = external(args, params.default_port)?;
         peer.seed_nodes = args.list("seednode");
         peer.dns_seed = on("dnsseed", true);
         peer.force_dns_seed = on("forcednsseed", false);
@@ -121,6 +123,19 @@ fn failed(error: &BindError) -> ArgsError {
 fn numeric(text: &str, port: u16) -> Option<SocketAddr> {
     let (host, own) = split_host_port(text)?;
     Some(SocketAddr::new(host.parse().ok()?, own.unwrap_or(port)))
+}
+
+/// `-externalip`, with the listening port unless it has its own.
+fn external(args: &Args, default_port: u16) -> Result<Vec<Service>, ArgsError> {
+    let port = args.text("port").and_then(|port| port.parse().ok()).unwrap_or(default_port);
+    let read = |text: String| {
+        let named = |address: NetAddress| Service { address, port };
+        numeric(&text, port)
+            .map(Service::from)
+            .or_else(|| text.parse().ok().map(named))
+            .ok_or_else(|| ArgsError(format!("Cannot resolve -externalip address: '{text}'")))
+    };
+    args.list("externalip").into_iter().map(read).collect()
 }
 
 /// `-bind` and `-whitebind`, or any address if there are none.

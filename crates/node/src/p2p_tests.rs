@@ -90,3 +90,19 @@ fn whitelists_name_subnets_permissions_and_directions() {
         "Invalid netmask specified in -whitelist: '127.0.0.1:230'"
     );
 }
+
+#[test]
+fn own_addresses_have_the_listening_port_unless_they_say_otherwise() {
+    let found = |line: &str| {
+        let mut args = Args::new(&[options::CHAIN, options::DAEMON]);
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        args.parse_command_line(&words).unwrap();
+        let list = external(&args, 8333).map_err(|error| error.0)?;
+        Ok::<_, String>(list.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(found("-externalip=42.1.2.3"), Ok(vec!["42.1.2.3:8333".to_owned()]));
+    assert_eq!(found("-port=7 -externalip=[2a00::1]:9"), Ok(vec!["[2a00::1]:9".to_owned()]));
+    let onion = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion";
+    assert_eq!(found(&format!("-port=7 -externalip={onion}")), Ok(vec![format!("{onion}:7")]));
+    assert_eq!(found("-externalip=nowhere"), Err("Cannot resolve -externalip address: 'nowhere'".to_owned()));
+}

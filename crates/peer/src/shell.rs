@@ -30,6 +30,8 @@ use crate::traffic::Counter;
 
 /// Seconds by which gossiped addresses are taken to be older than they say.
 const ADDRESS_PENALTY: i64 = 2 * 60 * 60;
+/// How sure we are of an address the user gave us (Core's `LOCAL_MANUAL`).
+const MANUAL_ADDRESS_SCORE: u32 = 4;
 
 /// One connection.
 pub(crate) struct Peer {
@@ -116,11 +118,24 @@ impl Shell {
     pub(crate) fn new(config: Config, parts: Parts, addrman: AddrMan, bans: BanList) -> Self {
         let mut rng = StdRng::from_seed(parts.seed);
         let discouraged = Discouraged::new(rng.r#gen());
-        let local = config.external_addresses.iter().map(|service| (*service, 4)).collect();
+        let local: BTreeMap<Service, u32> = config
+            .external_addresses
+            .iter()
+            .filter(|service| service.address.is_routable())
+            .map(|service| (*service, MANUAL_ADDRESS_SCORE))
+            .collect();
+        for (service, score) in &local {
+            parts.log.log(LogLine::info(format!("AddLocal({service},{score})")));
+        }
         let magic = Magic::from_bytes(config.sync.params.magic);
         let mut sync = Sync::new(config.sync.clone(), rng.r#gen());
         sync.set_network_active(config.network_active);
         sync.set_debug(|category| parts.log.enabled(category));
+        sync.set_local_address(local.keys().next().map(|service| PeerAddress {
+            time: u32::try_from(parts.clock.unix()).unwrap_or(0),
+            services: config.sync.services,
+            service: *service,
+        }));
         let budget = limits::RECEIVE_BUDGET_BYTES / 1024;
         Self {
             magic,

@@ -287,7 +287,7 @@ pub const DAEMON: &[Opt] = &[
     opt("discover", "", Connection, 0, Inert, "Find out the own addresses"),
     opt("dns", "", Connection, 0, Acts, "Look up names for -addnode, -seednode and -connect (default: 1)"),
     opt("dnsseed", "", Connection, 0, Acts, "Ask DNS seeds for addresses when few are known"),
-    opt("externalip", "=<ip>", Connection, 0, Inert, "The own public address"),
+    opt("externalip", "=<ip>", Connection, 0, Acts, "The own public address"),
     opt("fixedseeds", "", Connection, 0, Inert, "Fall back to built-in addresses"),
     opt("forcednsseed", "", Connection, 0, Acts, "Always ask DNS seeds (default: 0)"),
     opt(
