@@ -416,6 +416,9 @@ impl Sync {
             if self.next_eviction_check != 0 {
                 self.check_stale_tip_and_evict(cx);
             }
+            // A time that is over counts as none; nobody shall fill this by connecting from everywhere.
+            let now = cx.now;
+            self.inbound_inv_times.retain(|_, time| *time >= now);
             self.next_eviction_check = cx.now + micros(EXTRA_PEER_CHECK_INTERVAL);
         }
     }

@@ -57,6 +57,40 @@ impl From<&Header> for ShortHeader {
     }
 }
 
+/// A queue of bits. A peer may make us keep millions of them, so each takes no more than one.
+#[derive(Debug, Default)]
+struct BitQueue {
+    words: VecDeque<u64>,
+    /// Bits taken off the first word.
+    taken: u64,
+    /// Bits in the queue.
+    len: u64,
+}
+
+impl BitQueue {
+    fn push_back(&mut self, bit: bool) {
+        let place = (self.taken + self.len) % 64;
+        if place == 0 {
+            self.words.push_back(0);
+        }
+        if let Some(word) = self.words.back_mut() {
+            *word |= u64::from(bit) << place;
+        }
+        self.len += 1;
+    }
+
+    fn pop_front(&mut self) -> Option<bool> {
+        self.len = self.len.checked_sub(1)?;
+        let bit = self.words.front()? >> self.taken & 1 == 1;
+        self.taken += 1;
+        if self.taken == 64 || self.len == 0 {
+            self.words.pop_front();
+            self.taken = 0;
+        }
+        Some(bit)
+    }
+}
+
 /// What one batch of headers led to.
 #[derive(Debug, Default)]
 pub struct Step {
@@ -84,7 +118,7 @@ pub struct Presync {
     salt: (u64, u64),
     start: HeaderInfo,
     required: Work,
-    commitments: VecDeque<bool>,
+    commitments: BitQueue,
     max_commitments: u64,
     last: Header,
     work: Work,
@@ -123,7 +157,7 @@ impl Presync {
             salt: (rng.next_u64(), rng.next_u64()),
             start: *start,
             required,
-            commitments: VecDeque::new(),
+            commitments: BitQueue::default(),
             max_commitments,
             last: start.header,
             work: start.chainwork,
@@ -235,7 +269,7 @@ impl Presync {
             if self.leaves_bit(height, params) {
                 self.commitments.push_back(self.bit(&header.block_hash()));
                 // More than the clock allows: no honest chain.
-                if self.commitments.len() as u64 > self.max_commitments {
+                if self.commitments.len > self.max_commitments {
                     return Some(format!("exceeded max commitments at height={height} (presync phase)"));
                 }
             }

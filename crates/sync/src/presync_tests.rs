@@ -6,7 +6,7 @@ use ironpeer_primitives::{HeaderInfo, Height, PeerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
-use super::{Presync, Step};
+use super::{BitQueue, Presync, Step};
 
 fn mine(params: &Params, parent: &Header, tag: u8) -> Header {
     let mut header = Header {
@@ -83,7 +83,8 @@ fn cve_2024_52916_headers_are_kept_only_after_they_showed_enough_work() {
         assert!(step.success && step.request_more && step.headers.is_empty());
         assert_eq!(run.presync.next_locator(), [batch.last().unwrap().block_hash()]);
     }
-    assert!(run.presync.commitments.len() <= 8_000 / 275 + 1, "bits, not headers, are kept");
+    assert!(run.presync.commitments.len <= 8_000 / 275 + 1, "bits, not headers, are kept");
+    assert!(run.presync.commitments.words.len() == 1);
     // The last batch brings enough work: all of it is asked for again from the start.
     let step = run.give(&headers[8_000..], false);
     assert!(step.success && step.request_more && step.headers.is_empty());
@@ -137,4 +138,24 @@ fn a_short_message_or_a_gap_ends_the_sync() {
     let step = run.give(&headers[1..], true);
     assert!(!step.success && step.finished);
     assert!(run.log.last().unwrap().contains("non-continuous headers at height=0 (presync phase)"));
+}
+
+#[test]
+fn bits_come_out_as_they_went_in() {
+    let bit = |n: u64| n.is_multiple_of(3) || n % 7 == 1;
+    let mut queue = BitQueue::default();
+    let (mut pushed, mut popped) = (0, 0);
+    for round in 0..200u64 {
+        for _ in 0..round % 37 {
+            queue.push_back(bit(pushed));
+            pushed += 1;
+        }
+        for _ in 0..round % 31 {
+            let expected = (popped < pushed).then(|| bit(popped));
+            assert_eq!(queue.pop_front(), expected);
+            popped += u64::from(expected.is_some());
+        }
+        assert_eq!(queue.len, pushed - popped);
+        assert!(queue.words.len() as u64 <= queue.len / 64 + 2);
+    }
 }
