@@ -3,13 +3,17 @@
 
 use std::str::FromStr;
 
+use bitcoin::bip32::DerivationPath;
 use bitcoin::key::XOnlyPublicKey;
 use bitcoin::secp256k1::{All, Secp256k1};
-use bitcoin::{Network, PublicKey, Script, ScriptBuf, WPubkeyHash};
+use bitcoin::{Network, PublicKey, Script, ScriptBuf};
 use ironpeer_script::{Solution, solve};
-use miniscript::ForEachKey;
 use miniscript::descriptor::checksum::desc_checksum;
-use miniscript::descriptor::{Descriptor, DescriptorPublicKey, KeyMap, Wildcard};
+use miniscript::descriptor::{
+    ConversionError, DefiniteDescriptorKey, Descriptor, DescriptorPublicKey, KeyMap, SinglePub, SinglePubKey,
+    Wildcard,
+};
+use miniscript::{ForEachKey, TranslatePk, Translator};
 use serde_json::Value;
 
 use crate::address;
@@ -184,40 +188,97 @@ impl ParsedDescriptor {
     /// # Errors
     /// If it has steps that only a private key can take.
     pub(crate) fn scripts(&self, index: u32, secp: &Secp256k1<All>) -> Result<Vec<ScriptBuf>, RpcError> {
-        let derive = |descriptor: &Descriptor<DescriptorPublicKey>| {
-            // A hardened step below a public key makes miniscript panic.
-            let derivable = descriptor.for_each_key(|key| !key.has_hardened_step());
-            derivable
-                .then(|| descriptor.at_derivation_index(index).ok())
-                .flatten()
-                .and_then(|definite| definite.derived_descriptor(secp).ok())
-                .ok_or_else(|| RpcError::unknown("Cannot derive script without private keys"))
-        };
+        Ok(self.described_scripts(index, secp)?.into_iter().map(|(script, _)| script).collect())
+    }
+
+    /// The same, each with the descriptor of that script alone, in which every key is written out
+    /// behind where it comes from (what Core infers with the keys at hand).
+    fn described_scripts(
+        &self,
+        index: u32,
+        secp: &Secp256k1<All>,
+    ) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+        let underivable = || RpcError::unknown("Cannot derive script without private keys");
         match &self.form {
-            Form::Script { script } | Form::RawTaproot { script } => Ok(vec![script.clone()]),
-            Form::Miniscript { descriptor } => Ok(vec![derive(descriptor)?.script_pubkey()]),
+            Form::Script { script } | Form::RawTaproot { script } => {
+                Ok(vec![(script.clone(), self.public())])
+            }
+            Form::Miniscript { descriptor } => {
+                let one = concrete(descriptor, index, secp).ok_or_else(underivable)?;
+                Ok(vec![one])
+            }
             Form::Hardened { private_text } => {
                 let numbered = private_text.replace('*', &index.to_string());
                 // No address stands in it, so the network does not matter.
-                let network = Network::Regtest;
-                let one = Self::parse(&numbered, network, false, secp).ok();
-                match one.filter(|one| !matches!(one.form, Form::Hardened { .. })) {
-                    Some(one) => one.scripts(0, secp),
-                    None => Err(RpcError::unknown("Cannot derive script without private keys")),
-                }
+                let one = Self::parse(&numbered, Network::Regtest, false, secp).ok();
+                let one = one.filter(|one| !matches!(one.form, Form::Hardened { .. }));
+                one.ok_or_else(underivable)?.described_scripts(0, secp)
             }
             Form::Combo { key } => {
-                let p2pk = derive(key)?.script_pubkey();
-                let Solution::PubKey(bytes) = solve(&p2pk) else { return Ok(vec![p2pk]) };
-                let Ok(key) = PublicKey::from_slice(bytes) else { return Ok(vec![p2pk]) };
-                let mut scripts = vec![p2pk.clone(), ScriptBuf::new_p2pkh(&key.pubkey_hash())];
-                if let Ok(hash) = key.wpubkey_hash() {
-                    scripts.extend(p2wpkh_and_wrapped(&hash));
+                let (p2pk, described) = concrete(key, index, secp).ok_or_else(underivable)?;
+                let key_text =
+                    inner(described.split('#').next().unwrap_or(""), "pk").unwrap_or("").to_owned();
+                let Solution::PubKey(bytes) = solve(&p2pk) else { return Err(underivable()) };
+                let public = PublicKey::from_slice(bytes).map_err(|_| underivable())?;
+                let form = |script: ScriptBuf, text: String| (script, with_checksum(&text));
+                let p2pkh = ScriptBuf::new_p2pkh(&public.pubkey_hash());
+                let mut scripts =
+                    vec![form(p2pk, format!("pk({key_text})")), form(p2pkh, format!("pkh({key_text})"))];
+                if let Ok(hash) = public.wpubkey_hash() {
+                    let bare = ScriptBuf::new_p2wpkh(&hash);
+                    let wrapped = bare.to_p2sh();
+                    scripts.push(form(bare, format!("wpkh({key_text})")));
+                    scripts.push(form(wrapped, format!("sh(wpkh({key_text}))")));
                 }
                 Ok(scripts)
             }
         }
     }
+}
+
+/// Writes each key out behind its origin: a derived one's path, a plain one's own fingerprint.
+struct WithOrigin<'a> {
+    secp: &'a Secp256k1<All>,
+    x_only: bool,
+}
+
+impl Translator<DefiniteDescriptorKey, DescriptorPublicKey, ConversionError> for WithOrigin<'_> {
+    fn pk(&mut self, key: &DefiniteDescriptorKey) -> Result<DescriptorPublicKey, ConversionError> {
+        let public = key.derive_public_key(self.secp)?;
+        let own = DescriptorPublicKey::Single(SinglePub { origin: None, key: SinglePubKey::FullKey(public) });
+        let origin = match key.as_descriptor_public_key() {
+            DescriptorPublicKey::Single(single) => {
+                single.origin.clone().unwrap_or_else(|| (own.master_fingerprint(), DerivationPath::master()))
+            }
+            _ => (key.master_fingerprint(), key.full_derivation_path().unwrap_or_default()),
+        };
+        let key = if self.x_only {
+            SinglePubKey::XOnly(public.inner.x_only_public_key().0)
+        } else {
+            SinglePubKey::FullKey(public)
+        };
+        Ok(DescriptorPublicKey::Single(SinglePub { origin: Some(origin), key }))
+    }
+
+    miniscript::translate_hash_clone!(DefiniteDescriptorKey, DescriptorPublicKey, ConversionError);
+}
+
+/// One script of a descriptor and its own descriptor; `None` if only a private key can make it.
+fn concrete(
+    descriptor: &Descriptor<DescriptorPublicKey>,
+    index: u32,
+    secp: &Secp256k1<All>,
+) -> Option<(ScriptBuf, String)> {
+    // A hardened step below a public key makes miniscript panic.
+    if has_hardened(descriptor) {
+        return None;
+    }
+    let definite = descriptor.at_derivation_index(index).ok()?;
+    let script = definite.derived_descriptor(secp).ok()?.script_pubkey();
+    let x_only = matches!(definite, Descriptor::Tr(_));
+    let named = definite.translate_pk(&mut WithOrigin { secp, x_only }).ok()?.to_string();
+    let payload = named.split('#').next().unwrap_or("").replace('\'', "h");
+    Some((script, with_checksum(&payload)))
 }
 
 /// Whether a step is left that only a private key can take.
@@ -279,12 +340,6 @@ pub(crate) fn parse_all(
         all.push(ParsedDescriptor::parse(&text, network, false, secp)?);
     }
     Ok(all)
-}
-
-fn p2wpkh_and_wrapped(hash: &WPubkeyHash) -> [ScriptBuf; 2] {
-    let bare = ScriptBuf::new_p2wpkh(hash);
-    let wrapped = ScriptBuf::new_p2sh(&bare.script_hash());
-    [bare, wrapped]
 }
 
 fn parse_miniscript(
@@ -352,18 +407,9 @@ pub(crate) fn scan_object_scripts(
     let (first, last) = if ranged { range } else { (0, 0) };
     let mut scripts = Vec::new();
     for (index, parsed) in (first..=last).flat_map(|index| all.iter().map(move |parsed| (index, parsed))) {
-        for script in parsed
-            .scripts(index, secp)
-            .map_err(|_| RpcError::unknown(format!("Cannot derive script without private keys: '{full}'")))?
-        {
-            // Without keys at hand the single script is described as it would be from the chain.
-            let described = if parsed.is_range() || parsed.is_combo() {
-                infer(&script, network)
-            } else {
-                parsed.public()
-            };
-            scripts.push((script, described));
-        }
+        scripts.extend(parsed.described_scripts(index, secp).map_err(|_| {
+            RpcError::unknown(format!("Cannot derive script without private keys: '{full}'"))
+        })?);
     }
     Ok(scripts)
 }

@@ -83,6 +83,22 @@ fn hardened_children_need_the_private_key() {
     assert!(parse(&format!("pkh({public}/*h)")).unwrap().scripts(3, &secp).is_err());
 }
 
+/// Core's `rpc_scantxoutset.py`: what is found is described behind its key's origin.
+#[test]
+fn derived_scripts_are_described_with_their_origin() {
+    let private = "tprv8ZgxMBicQKsPd7Uf69XL1XwhmjHopUGep8GuEiJDZmbQz6o58LninorQAfcKZWARbtRtfnLcJ5MQ2AtHcQJCCRUcMRvmDUjyEmNUWwx8UbK";
+    let object = serde_json::json!({"desc": format!("combo({private}/0h/0'/*)"), "range": 1});
+    let found = scan_object_scripts(&object, Network::Regtest, &Secp256k1::new()).unwrap();
+    assert_eq!(found.len(), 8);
+    assert_eq!(
+        found[1].1,
+        "pkh([0c5f9a1e/0h/0h/0]026dbd8b2315f296d36e6b6920b1579ca75569464875c7ebe869b536a7d9503c8c)#rthll0rg"
+    );
+    let plain =
+        scan_object_scripts(&serde_json::json!(format!("pkh({KEY})")), Network::Regtest, &Secp256k1::new());
+    assert!(plain.unwrap()[0].1.starts_with(&format!("pkh([751e76e8]{KEY})#")));
+}
+
 #[test]
 fn blanks_and_multipath_are_cores() {
     assert_eq!(

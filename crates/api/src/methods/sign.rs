@@ -415,8 +415,8 @@ pub(super) async fn sign_with_key(call: Call) -> RpcResult {
 /// or else as many signatures as all of them show.
 pub(super) async fn combine(call: Call) -> RpcResult {
     let list = call.params.array(0)?;
-    if list.is_empty() {
-        return Err(RpcError::parameter("Missing transactions"));
+    if list.len() < 2 {
+        return Err(RpcError::undecodable("Missing transactions. At least two transactions required."));
     }
     let mut variants = Vec::with_capacity(list.len());
     for (i, raw) in list.iter().enumerate() {
