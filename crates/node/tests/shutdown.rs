@@ -143,12 +143,19 @@ fn health_probes_answer_where_they_were_asked_for() {
     let mut node = start(dir.path(), &[&format!("-webbind={address}")]);
     mine(&mut node, 1);
     node.wait_until("getmempoolinfo", &[], |info| info["loaded"] == true).unwrap();
-    for path in ["/healthz", "/readyz"] {
+    let ask = |path: &str, host: &str| {
         let mut stream = std::net::TcpStream::connect(&address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for path in ["/healthz", "/readyz"] {
+        let answer = ask(path, &address);
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        // A page elsewhere that made its name resolve to loopback gets nothing.
+        let answer = ask(path, "example.org");
+        assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
     }
     assert_eq!(node.stop().unwrap().0.code(), Some(0));
     TcpListener::bind(&address).unwrap();
