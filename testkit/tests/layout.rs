@@ -89,7 +89,7 @@ fn pure_rooms_have_no_runtime() {
     }
 }
 
-/// DESIGN section 3, row "short locks": held across an await, a lock does not compile.
+/// docs/mission.md, row "short locks": held across an await, a lock does not compile.
 #[test]
 fn short_locks_a_lock_across_await_is_denied_in_every_crate() {
     let workspace = read("Cargo.toml");

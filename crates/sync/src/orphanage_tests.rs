@@ -51,7 +51,7 @@ fn an_orphan_waits_for_its_parent_and_is_tried_once_for_each() {
     assert!(orphanage.spenders.is_empty() && orphanage.peers.is_empty());
 }
 
-/// CASES B, "orphans": one peer cannot push out another's, whatever it sends.
+/// Known failure "orphans": one peer cannot push out another's, whatever it sends.
 #[test]
 fn orphans_one_peer_cannot_evict_anothers() {
     let mut orphanage = Orphanage::default();

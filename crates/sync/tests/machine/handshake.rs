@@ -23,7 +23,7 @@ fn an_outbound_handshake_is_said_in_cores_order() {
     assert!(node.logged("New outbound-full-relay peer connected: transport: v1, version: 70016, peer=0"));
 }
 
-/// CASES D "Peer fingerprint/leak" (p2p_leak): nothing is said before the version, and nothing
+/// Known failure "Peer fingerprint/leak" (p2p_leak): nothing is said before the version, and nothing
 /// but the handshake before the verack.
 #[test]
 fn peer_leak_nothing_is_answered_before_the_handshake() {

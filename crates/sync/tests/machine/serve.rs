@@ -82,7 +82,7 @@ fn getblocks_gives_500_and_goes_on_when_the_last_is_fetched() {
     assert_eq!(answer[1], Message::Inv(vec![Inventory::block(node.tree.tip().hash)]), "then the bait");
 }
 
-/// CASES D "Peer fingerprint" (p2p_fingerprint): old stale blocks are served to nobody.
+/// Known failure "Peer fingerprint" (p2p_fingerprint): old stale blocks are served to nobody.
 #[test]
 fn peer_fingerprint_old_stale_blocks_are_not_served() {
     let mut node = Node::synced(1, 10);
