@@ -150,30 +150,66 @@ fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
     files
 }
 
-/// docs/mission.md names for each pattern of concurrency the tests that hold it.
-#[test]
-fn every_mission_row_names_tests_that_exist() {
-    let mut tests = String::new();
-    for folder in ["crates", "testkit"] {
-        let mut folders = vec![root().join(folder)];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    tests += &std::fs::read_to_string(path).unwrap();
-                }
+/// The text of every Rust file of the repository, tests included.
+fn all_code() -> String {
+    let mut code = String::new();
+    let mut folders: Vec<_> = ["crates", "testkit", "xtask"].map(|folder| root().join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code += &std::fs::read_to_string(path).unwrap();
             }
         }
     }
-    let page = read("docs/mission.md");
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+    code
+}
+
+/// The rows of a page's tables, without their heads.
+fn table_rows(page: &str) -> Vec<String> {
+    let text = read(page);
+    let mut rows = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let is_head = lines.peek().is_some_and(|next| next.starts_with("|---"));
+        if line.starts_with("| ") && !is_head {
+            rows.push(line.to_owned());
+        }
+    }
+    rows
+}
+
+/// The tests that the last cell of a row names, each of which must be there.
+fn tests_named_in<'a>(row: &'a str, code: &str) -> Vec<&'a str> {
+    let cell = row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap();
+    let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    for name in &names {
+        assert!(code.contains(&format!("fn {name}(")), "no test named {name}, of the row {row}");
+    }
+    names
+}
+
+/// docs/mission.md names for each pattern of concurrency the tests that hold it.
+#[test]
+fn every_mission_row_names_tests_that_exist() {
+    let code = all_code();
+    let rows = table_rows("docs/mission.md");
     assert_eq!(rows.len(), 14);
     for row in rows {
-        let cell = row.rsplit("| ").next().unwrap();
-        for name in cell.split('`').skip(1).step_by(2) {
-            assert!(tests.contains(&format!("fn {name}(")), "no test named {name}, of the row {row}");
-        }
+        assert!(!tests_named_in(&row, &code).is_empty(), "{row}");
+    }
+}
+
+/// docs/cases.md names for each known failure the tests that hold it, or says why there are none.
+#[test]
+fn every_known_failure_has_tests_or_a_reason() {
+    let code = all_code();
+    let rows = table_rows("docs/cases.md");
+    assert!(rows.len() > 70, "{}", rows.len());
+    for row in rows {
+        let excused = ["| does not apply: ", "| not yet: "].iter().any(|excuse| row.contains(excuse));
+        assert!(excused || !tests_named_in(&row, &code).is_empty(), "{row}");
     }
 }
