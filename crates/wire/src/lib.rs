@@ -24,6 +24,7 @@ mod decode;
 mod encode;
 mod frame;
 pub mod limits;
+mod memory;
 mod message;
 mod reader;
 mod transaction;

@@ -18,6 +18,12 @@ pub const MAX_COMPACT_SIZE: u64 = 0x0200_0000;
 /// read. Larger: a short message reserves much. Smaller: more reallocation.
 pub const MAX_PREALLOCATION_BYTES: usize = 64 * 1024;
 
+/// Most memory a message takes for each byte of its payload, while it is decoded and after.
+/// Found with the least elements of every type: a transaction of ten bytes is a structure of
+/// more than sixty, in a list that grows by doubling. Larger costs others their turn; smaller is
+/// wrong.
+pub const MAX_DECODED_FACTOR: usize = 24;
+
 /// Most bytes a partly received payload reserves ahead of what has arrived, as Core's
 /// `V1Transport::readData`. Larger: idle half-messages cost more. Smaller: more copying.
 pub const READ_AHEAD_BYTES: usize = 256 * 1024;

@@ -5,32 +5,42 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bitcoin::p2p::Magic;
+use ironpeer_wire::limits::MAX_DECODED_FACTOR;
 use ironpeer_wire::{Command, Message, V1Decoder, encode, encode_frame};
 use proptest::prelude::*;
 
-/// Remembers the largest single reservation of the thread.
+/// Remembers what the thread holds, the most it held, and its largest single reservation.
 struct Watching;
 
 thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
-fn note(size: usize) {
+fn note(size: usize, change: isize) {
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + change);
+        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
+    });
 }
 
 // SAFETY: passes every call on to the system allocator unchanged.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
+        note(layout.size(), layout.size() as isize);
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        note(0, -(layout.size() as isize));
         unsafe { System.dealloc(ptr, layout) }
     }
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
+        // For a moment both may be there.
+        note(size, size as isize);
+        note(0, -(layout.size() as isize));
         unsafe { System.realloc(ptr, layout, size) }
     }
 }
@@ -77,6 +87,114 @@ fn a_witness_count_is_not_believed() {
     LARGEST.set(0);
     assert!(matches!(Message::decode(Command::new("tx"), tx), Message::Malformed(_)));
     assert!(LARGEST.get() <= 64 * 1024 + 100);
+}
+
+/// A length prefix in its shortest form.
+fn prefix(n: usize) -> Vec<u8> {
+    match n {
+        0..0xfd => vec![n as u8],
+        0xfd..0x1_0000 => [&[0xfd][..], &(n as u16).to_le_bytes()].concat(),
+        _ => [&[0xfe][..], &(n as u32).to_le_bytes()].concat(),
+    }
+}
+
+/// Payloads of about a million bytes, all of the smallest elements their type has.
+fn dense_payloads() -> Vec<(&'static str, Vec<u8>)> {
+    let repeat = |head: &[u8], element: &[u8]| {
+        let count = 1_000_000 / element.len();
+        [head, &prefix(count), &element.repeat(count)].concat()
+    };
+    let tx = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let small_output = [0; 9];
+    let small_input = [0; 41];
+    let header = [0; 80];
+    let start = [2, 0, 0, 0];
+    let input = [&[1][..], &[0; 41]].concat();
+    let many_outputs = [repeat(&[&start[..], &input].concat(), &small_output), vec![0; 4]].concat();
+    let many_inputs = [repeat(&start, &small_input), vec![0; 5]].concat();
+    // One input with as many empty witness elements as fit, and many inputs with one each.
+    let elements = [repeat(&[&start[..], &[0, 1], &input, &[0]].concat(), &[0]), vec![0; 4]].concat();
+    let count = 1_000_000 / 43;
+    let witnesses = [
+        &start[..],
+        &[0, 1],
+        &prefix(count),
+        &small_input.repeat(count),
+        &[0],
+        &[1, 0].repeat(count),
+        &[0; 4],
+    ]
+    .concat();
+    let twice = |payload: &[u8]| [&header[..], &[1], payload].concat();
+    vec![
+        ("block", repeat(&header, &tx)),
+        ("blocktxn", repeat(&[0; 32], &tx)),
+        (
+            "cmpctblock",
+            [&header[..], &[0; 8], &[0], &prefix(65_000), &[&[0][..], &tx].concat().repeat(65_000)].concat(),
+        ),
+        ("cmpctblock", [&header[..], &[0; 8], &prefix(65_000), &[0; 6].repeat(65_000), &[0]].concat()),
+        ("tx", many_outputs.clone()),
+        ("tx", many_inputs.clone()),
+        ("tx", elements.clone()),
+        ("tx", witnesses.clone()),
+        ("block", twice(&many_outputs)),
+        ("block", twice(&many_inputs)),
+        ("block", twice(&elements)),
+        ("block", twice(&witnesses)),
+        ("addr", repeat(&[], &[0; 30])),
+        // An address of an unknown network, of no length.
+        ("addrv2", repeat(&[], &[0, 0, 0, 0, 0, 99, 0, 0, 0])),
+        ("inv", repeat(&[], &[0; 36])),
+        ("getdata", repeat(&[], &[1; 36])),
+        ("notfound", repeat(&[], &[0; 36])),
+        ("getheaders", [repeat(&[0; 4], &[0; 32]), vec![0; 32]].concat()),
+        ("headers", [prefix(2_000), [0; 81].repeat(2_000)].concat()),
+        ("getblocktxn", [&[0; 32][..], &prefix(65_000), &[0; 65_000]].concat()),
+        ("cfheaders", repeat(&[0; 65], &[0; 32])),
+        ("cfcheckpt", repeat(&[0; 33], &[0; 32])),
+        ("cfilter", repeat(&[0; 33], &[0])),
+        ("filterload", [repeat(&[], &[0]), vec![0; 9]].concat()),
+        ("filteradd", repeat(&[], &[0])),
+        (
+            "merkleblock",
+            [
+                &header[..],
+                &[0xff; 4],
+                &prefix(30_000),
+                &[0; 32].repeat(30_000),
+                &prefix(7_500),
+                &[0xff; 7_500],
+            ]
+            .concat(),
+        ),
+        ("nonsense", vec![0; 1_000_000]),
+    ]
+}
+
+/// What a message holds is counted, whatever it is made of, and stays within the factor that the
+/// common budget reserves for it.
+#[test]
+fn decoded_messages_hold_what_is_counted() {
+    let mut worst = (0.0, "");
+    for (name, payload) in dense_payloads() {
+        let size = payload.len();
+        HELD.set(0);
+        MOST.set(0);
+        let message = Message::decode(Command::new(name), payload);
+        assert!(name == "merkleblock" || !matches!(message, Message::Malformed(_)), "{name}: {message:?}");
+        // The payload was there before it began; those who keep it still hold it.
+        let held = HELD.get() + size as isize;
+        let counted = message.heap_bytes() as isize;
+        assert!(held <= counted, "{name} of {size} bytes holds {held}, counted are {counted}");
+        let factor = MOST.get() as f64 / size as f64;
+        if factor > worst.0 {
+            worst = (factor, name);
+        }
+        assert!(factor <= MAX_DECODED_FACTOR as f64, "{name}: {factor}");
+        assert!(counted <= (MAX_DECODED_FACTOR * size) as isize, "{name}: {counted}");
+    }
+    assert!(worst.0 > MAX_DECODED_FACTOR as f64 / 2.0, "the factor is too large: {worst:?}");
 }
 
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
