@@ -14,6 +14,7 @@
 mod addrman;
 mod automatic;
 mod bans;
+mod budget;
 mod config;
 mod connect;
 mod eviction;

@@ -26,14 +26,25 @@ pub const SEND_QUEUE_SOFT_BYTES: usize = 1_000_000;
 pub const SEND_QUEUE_HARD_BYTES: usize = 16_000_000;
 /// Bytes read from a socket at a time.
 pub const READ_CHUNK_BYTES: usize = 64 * 1024;
-/// Bytes of unfinished or unprocessed messages over all peers. Larger: more memory for strangers;
-/// smaller: large messages of many peers wait for each other.
-pub const RECEIVE_BUDGET_BYTES: usize = 256 * 1024 * 1024;
-/// Part of the budget each peer has for itself: messages up to this size never wait for others.
+/// Bytes of large messages in progress of all peers that connected to us. With the two below it
+/// makes 256 MiB. Larger: more memory for strangers; smaller: their large messages wait for each
+/// other.
+pub const INBOUND_RECEIVE_BYTES: usize = 64 * 1024 * 1024;
+/// Likewise of the peers we chose. Smaller: blocks asked of them wait for each other.
+pub const CHOSEN_RECEIVE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of large messages of all peers, decoded and not dealt with yet. Must hold the largest
+/// message decoded. Smaller: less is decoded and validated side by side.
+pub const DECODED_BYTES: usize = 128 * 1024 * 1024;
+/// Payload each peer may send beside these parts: smaller messages never wait for others.
 pub const RECEIVE_SHARE_BYTES: usize = 64 * 1024;
-/// Time a peer may take to finish a message beyond its share, since it holds common budget
-/// meanwhile. Shorter: slow lines cannot send blocks.
+/// Time a peer may take to finish a message beyond its share. Shorter: slow lines cannot send
+/// blocks.
 pub const LARGE_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// The same while others wait for its part. Longer: peers that begin messages and stop hold up
+/// those of others; shorter: lines below a megabit a second lose blocks to a crowd.
+pub const LARGE_MESSAGE_UNDER_PRESSURE: Duration = Duration::from_secs(30);
+/// Between looks at whether somebody waits.
+pub const PRESSURE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Payloads above this are decoded off the runtime's workers. Smaller: more hand-overs; larger:
 /// other tasks of the worker wait longer.
 pub const DECODE_INLINE_BYTES: usize = 100_000;

@@ -21,16 +21,15 @@ struct Queue {
     bytes: usize,
 }
 
-/// What putting a message in, or writing some out, did.
+/// How full the queue is after a message was put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Nothing to tell.
-    Unchanged,
-    /// The soft limit was passed: the peer's messages are not read until it takes ours.
-    Full,
-    /// There is room again.
+    /// Below the soft limit.
     Room,
-    /// The hard limit was passed: the peer takes nothing and must go.
+    /// Above it: the peer's messages are not read, and its requests not answered, until it takes
+    /// what is there.
+    Full,
+    /// The hard limit was passed before: the peer takes nothing and must go.
     Overflow,
 }
 
@@ -59,7 +58,7 @@ impl Outbox {
         let after = queue.bytes;
         drop(queue);
         self.filled.notify_one();
-        if before <= self.soft && after > self.soft { Level::Full } else { Level::Unchanged }
+        if after > self.soft { Level::Full } else { Level::Room }
     }
 
     /// Takes queued messages of at most `limit` bytes together (at least one). Cancel-safe.
@@ -88,7 +87,7 @@ impl Outbox {
     }
 
     /// These bytes were written.
-    pub(crate) fn written(&self, bytes: usize) -> Level {
+    pub(crate) fn written(&self, bytes: usize) {
         let mut queue = self.queue.lock();
         let before = queue.bytes;
         queue.bytes = before.saturating_sub(bytes);
@@ -96,9 +95,6 @@ impl Outbox {
         drop(queue);
         if room {
             self.drained.notify_waiters();
-            Level::Room
-        } else {
-            Level::Unchanged
         }
     }
 

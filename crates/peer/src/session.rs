@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use ironpeer_primitives::LogCategory;
-use ironpeer_sync::{Action, Event};
+use ironpeer_sync::{Action, ConnectionKind, Event};
 use ironpeer_wire::{Command, Frame, Message, Received, V1Decoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
 
+use crate::budget::{Decoded, Partial};
 use crate::limits;
-use crate::outbox::{Level, Outgoing};
+use crate::outbox::Outgoing;
 use crate::shell::{Peer, Shell};
 
 /// Room for bytes of a peer that has nothing to say, or says it in small messages.
@@ -90,7 +89,7 @@ impl Shell {
     /// Reads messages and handles each to its end before the next.
     async fn read_loop(self: &Arc<Self>, peer: &Arc<Peer>, mut stream: OwnedReadHalf) -> End {
         let mut decoder = V1Decoder::new(self.magic);
-        let mut budget = Budget::default();
+        let mut partial: Option<Partial> = None;
         loop {
             if peer.stop.is_cancelled() {
                 return End::Stopped;
@@ -104,7 +103,7 @@ impl Shell {
             let read = tokio::select! {
                 biased;
                 () = peer.stop.cancelled() => return End::Stopped,
-                () = budget.overdue() => return End::Overdue,
+                () = overdue(partial.as_ref()) => return End::Overdue,
                 read = stream.read_buf(&mut bytes) => read,
             };
             match read {
@@ -119,14 +118,18 @@ impl Shell {
             while !input.is_empty() {
                 match decoder.push(&mut input) {
                     Ok(Some(received)) => {
-                        if !self.handle_received(peer, received, &mut decoder).await {
+                        if !self.handle_received(peer, received, &mut decoder, &mut partial).await {
                             return End::Stopped;
                         }
-                        budget.release();
                     }
                     Ok(None) => {
-                        if !budget.reserve(self, peer, decoder.announced()).await {
-                            return End::Stopped;
+                        if partial.is_none() && decoder.announced() > limits::RECEIVE_SHARE_BYTES {
+                            let inbound = peer.kind == ConnectionKind::Inbound;
+                            tokio::select! {
+                                biased;
+                                () = peer.stop.cancelled() => return End::Stopped,
+                                part = self.receive_budget.begin(inbound, decoder.announced()) => partial = part,
+                            }
                         }
                     }
                     Err(error) => {
@@ -144,32 +147,75 @@ impl Shell {
         peer: &Arc<Peer>,
         received: Received,
         decoder: &mut V1Decoder,
+        partial: &mut Option<Partial>,
     ) -> bool {
         match received {
             Received::Frame(frame) => {
                 peer.received.message(Some(frame.command), frame.wire_bytes());
-                // A peer that does not take our answers is not given reason for more.
-                tokio::select! {
-                    () = peer.stop.cancelled() => return false,
-                    () = peer.outbox.has_room() => {}
+                if !self.answer_all(peer).await {
+                    return false;
                 }
                 let command = frame.command;
                 self.debug(LogCategory::Net, || {
                     format!("received: {command} ({} bytes) peer={}", frame.payload.len(), peer.id)
                 });
-                let Some(message) = decode(frame).await else { return false };
+                let Some((message, _held)) = self.decode(peer, frame).await else { return false };
+                *partial = None;
                 let actions = self.feed(Event::Message { peer: peer.id, message });
                 self.carry_out(actions).await;
                 if command == Command::new("verack") {
                     decoder.handshake_done();
                 }
+                if !self.answer_all(peer).await {
+                    return false;
+                }
             }
             Received::Rejected(reject, bytes) => {
+                *partial = None;
                 peer.received.message(None, bytes);
                 self.debug(LogCategory::Net, || format!("{reject}, peer={}", peer.id));
             }
         }
         !peer.stop.is_cancelled()
+    }
+
+    /// Waits until the peer has taken our answers, and goes on with what it asked for, until all
+    /// is answered. Only then its next message is looked at: answers keep their order, and what
+    /// waits to be answered never grows. Returns whether to go on.
+    async fn answer_all(self: &Arc<Self>, peer: &Arc<Peer>) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = peer.stop.cancelled() => return false,
+                () = peer.outbox.has_room() => {}
+            }
+            if !self.sync.lock().waits_for_room(peer.id) {
+                return true;
+            }
+            let actions = self.feed(Event::SendQueue { peer: peer.id, paused: false });
+            self.carry_out(actions).await;
+        }
+    }
+
+    /// Gives a payload its meaning; a large one within the common budget, off the runtime's
+    /// workers. `None` if the connection or the runtime ends.
+    async fn decode(&self, peer: &Peer, frame: Frame) -> Option<(Message, Option<Decoded>)> {
+        let size = frame.payload.len();
+        if size <= limits::RECEIVE_SHARE_BYTES {
+            return Some((frame.into_message(), None));
+        }
+        let mut held = tokio::select! {
+            biased;
+            () = peer.stop.cancelled() => return None,
+            held = self.receive_budget.decode(size) => held?,
+        };
+        let message = if size <= limits::DECODE_INLINE_BYTES {
+            frame.into_message()
+        } else {
+            tokio::task::spawn_blocking(move || frame.into_message()).await.ok()?
+        };
+        held.shrink_to(message.heap_bytes());
+        Some((message, Some(held)))
     }
 
     async fn write_loop(self: &Arc<Self>, peer: &Arc<Peer>, mut stream: OwnedWriteHalf) {
@@ -222,10 +268,7 @@ impl Shell {
         for (command, bytes) in sizes {
             peer.sent.message(Some(command), bytes);
         }
-        if peer.outbox.written(total) == Level::Room {
-            let actions = self.feed(Event::SendQueue { peer: peer.id, paused: false });
-            self.dispatch(actions);
-        }
+        peer.outbox.written(total);
         Ok(())
     }
 }
@@ -236,48 +279,10 @@ async fn stalled_after(stop: &tokio_util::sync::CancellationToken) {
     tokio::time::sleep(FLUSH_TIMEOUT).await;
 }
 
-/// Gives a payload its meaning; large ones off the runtime's workers. `None` if the runtime is
-/// shutting down.
-async fn decode(frame: Frame) -> Option<Message> {
-    if frame.payload.len() <= limits::DECODE_INLINE_BYTES {
-        return Some(frame.into_message());
-    }
-    tokio::task::spawn_blocking(move || frame.into_message()).await.ok()
-}
-
-/// The part of the common receive budget that a large message in progress holds.
-#[derive(Default)]
-struct Budget {
-    held: Option<(OwnedSemaphorePermit, Instant)>,
-}
-
-impl Budget {
-    /// Waits for room for a message that is larger than the peer's own share. All of it is taken
-    /// at once, so that messages in progress can always be finished. Returns whether to go on.
-    async fn reserve(&mut self, shell: &Shell, peer: &Peer, announced: usize) -> bool {
-        if self.held.is_some() || announced <= limits::RECEIVE_SHARE_BYTES {
-            return true;
-        }
-        let kibibytes = u32::try_from(announced.div_ceil(1024)).unwrap_or(u32::MAX);
-        tokio::select! {
-            () = peer.stop.cancelled() => false,
-            permit = Arc::clone(&shell.receive_budget).acquire_many_owned(kibibytes) => {
-                let Ok(permit) = permit else { return false };
-                self.held = Some((permit, Instant::now() + limits::LARGE_MESSAGE_TIMEOUT));
-                true
-            }
-        }
-    }
-
-    fn release(&mut self) {
-        self.held = None;
-    }
-
-    /// Completes when the message in progress has taken too long.
-    async fn overdue(&self) {
-        match &self.held {
-            Some((_, deadline)) => tokio::time::sleep_until(*deadline).await,
-            None => std::future::pending().await,
-        }
+/// Completes when the message in progress has taken too long.
+async fn overdue(partial: Option<&Partial>) {
+    match partial {
+        Some(partial) => partial.overdue().await,
+        None => std::future::pending().await,
     }
 }

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::addrman::AddrMan;
 use crate::bans::{BanList, Discouraged, Subnet};
+use crate::budget::ReceiveBudget;
 use crate::config::{Config, Parts, Resolver};
 use crate::info::ConnectionCounts;
 use crate::limits;
@@ -95,8 +96,7 @@ pub(crate) struct Shell {
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
     active: AtomicBool,
-    /// Kibibytes of the common receive budget.
-    pub receive_budget: Arc<Semaphore>,
+    pub receive_budget: ReceiveBudget,
     pub inbound_sockets: Arc<Semaphore>,
     pub outbound_slots: Arc<Semaphore>,
     pub added_slots: Arc<Semaphore>,
@@ -136,7 +136,6 @@ impl Shell {
             services: config.sync.services,
             service: *service,
         }));
-        let budget = limits::RECEIVE_BUDGET_BYTES / 1024;
         Self {
             magic,
             sync: Mutex::new(sync),
@@ -149,7 +148,7 @@ impl Shell {
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             active: AtomicBool::new(config.network_active),
-            receive_budget: Arc::new(Semaphore::new(budget)),
+            receive_budget: ReceiveBudget::new(),
             inbound_sockets: Arc::new(Semaphore::new(config.max_inbound() + limits::SPARE_INBOUND_SOCKETS)),
             outbound_slots: Arc::new(Semaphore::new(config.max_automatic_outbound())),
             added_slots: Arc::new(Semaphore::new(limits::MAX_ADDED_NODES)),
@@ -534,7 +533,7 @@ impl Shell {
                 }
                 Vec::new()
             }
-            Level::Unchanged | Level::Room => Vec::new(),
+            Level::Room => Vec::new(),
         }
     }
 

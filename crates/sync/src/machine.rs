@@ -409,7 +409,10 @@ impl Sync {
         self.last_tick = cx.now;
         for id in self.ids() {
             self.check_handshake_time(cx, id);
-            self.work(cx, id);
+            // Requests go on by themselves, in their order: by `Continue` and `SendQueue`.
+            if self.is_open(id) {
+                self.process_orphan(cx, id);
+            }
             self.send_messages(cx, id);
         }
         if cx.now >= self.next_eviction_check {
@@ -427,6 +430,15 @@ impl Sync {
         for id in self.ids() {
             self.send_messages(cx, id);
         }
+    }
+
+    /// Whether requests of a peer, or those it may yet make, wait until its send queue has room.
+    /// Once it has, [`Event::SendQueue`] goes on with them.
+    #[must_use]
+    pub fn waits_for_room(&self, id: PeerId) -> bool {
+        self.peers
+            .get(&id)
+            .is_some_and(|peer| !peer.disconnecting && (peer.paused || !peer.getdata.is_empty()))
     }
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {
