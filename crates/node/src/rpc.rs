@@ -143,10 +143,13 @@ impl RpcConfig {
         Ok((credentials, cookie_file))
     }
 
-    /// Binds every address; one that can be bound is enough, as in Core.
+    /// Binds every address. One is enough where the machine lacks an address family, as in Core;
+    /// but an address that another program already listens on is never passed over: it could
+    /// answer our callers, and learn their passwords, on the other of two loopback addresses
+    /// (CVE-2018-20587).
     ///
     /// # Errors
-    /// [`START_FAILED`] if none can; the reasons are in the log.
+    /// [`START_FAILED`] if an address is in use or none can be bound; the reasons are in the log.
     pub fn bind(&self, log: &dyn LogSink) -> Result<Vec<TcpListener>, ArgsError> {
         let mut listeners = Vec::new();
         for address in &self.binds {
@@ -164,6 +167,9 @@ impl RpcConfig {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
                     log.log(LogLine::warning(format!("Binding RPC on address {address} failed: {error}")));
+                    if error.kind() == std::io::ErrorKind::AddrInUse {
+                        return Err(ArgsError(START_FAILED.to_owned()));
+                    }
                 }
             }
         }

@@ -53,10 +53,18 @@ fn a_password_replaces_the_cookie() {
 
 #[tokio::test]
 async fn one_address_that_binds_is_enough() {
-    let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
     let mut config = config("").unwrap();
-    config.binds = vec![taken.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0))];
+    // An address of documentation, which no machine of ours has.
+    config.binds = vec![SocketAddr::from(([192, 0, 2, 1], 0)), SocketAddr::from(([127, 0, 0, 1], 0))];
     assert_eq!(config.bind(&NullLog).unwrap().len(), 1);
     config.binds.pop();
+    assert_eq!(config.bind(&NullLog).unwrap_err().0, START_FAILED);
+}
+
+#[tokio::test]
+async fn an_rpc_address_somebody_listens_on_is_an_error() {
+    let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+    let mut config = config("").unwrap();
+    config.binds = vec![SocketAddr::from(([127, 0, 0, 1], 0)), taken.local_addr().unwrap()];
     assert_eq!(config.bind(&NullLog).unwrap_err().0, START_FAILED);
 }
