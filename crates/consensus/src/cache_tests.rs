@@ -10,7 +10,9 @@ fn wtxid(n: u32) -> Wtxid {
 #[test]
 fn an_entry_answers_for_its_exact_rules_only() {
     let cache = ScriptCache::new(1 << 16, [7; 32]);
+    assert!(cache.is_unused() && !cache.contains(&wtxid(1), ScriptFlags::P2SH));
     cache.insert(&wtxid(1), ScriptFlags::P2SH);
+    assert!(!cache.is_unused());
     assert!(cache.contains(&wtxid(1), ScriptFlags::P2SH));
     assert!(!cache.contains(&wtxid(1), ScriptFlags::NONE));
     assert!(!cache.contains(&wtxid(1), ScriptFlags::P2SH | ScriptFlags::DERSIG));
