@@ -57,6 +57,26 @@ fn a_follower_that_falls_out_is_told_where_to_go() {
 }
 
 #[test]
+fn what_all_have_taken_takes_no_memory() {
+    let ring = Arc::new(EventRing::new(100, tip()));
+    ring.push(event(1), 10, tip());
+    assert_eq!(ring.held.lock().bytes, 0, "nobody follows");
+    let (mut slow, _) = ChainFollower::new(Arc::clone(&ring));
+    let (mut fast, _) = ChainFollower::new(Arc::clone(&ring));
+    for n in 2..=4 {
+        ring.push(event(n), 10, tip());
+        assert_eq!(seq(fast.try_next()), Some(n));
+    }
+    assert_eq!(ring.held.lock().bytes, 30);
+    assert_eq!(seq(slow.try_next()), Some(2));
+    assert_eq!(ring.held.lock().bytes, 20);
+    drop(slow);
+    assert_eq!(ring.held.lock().bytes, 0);
+    ring.push(event(5), 10, tip());
+    assert_eq!(seq(fast.try_next()), Some(5));
+}
+
+#[test]
 fn one_event_larger_than_the_ring_is_still_given() {
     let ring = Arc::new(EventRing::new(35, tip()));
     let (mut follower, _) = ChainFollower::new(Arc::clone(&ring));
