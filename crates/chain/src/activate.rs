@@ -21,7 +21,7 @@ use ironpeer_primitives::{
     BlockClass, BlockReject, BlockUndo, ChainEvent, ConnectedBlock, LogLine, UnixTime, encode_block_undo,
 };
 
-use crate::coins::{OverlaidCoins, Overlay, Prefetched};
+use crate::coins::{Mark, OverlaidCoins, Overlay, Prefetched};
 use crate::core::{Core, Fatal};
 use crate::limits;
 use crate::pool;
@@ -46,6 +46,7 @@ struct Applied {
     prepared: Arc<Prepared>,
     undo: Arc<BlockUndo>,
     changes: CoinChanges,
+    mark: Mark,
     scripts: Option<Receiver<ScriptResult>>,
 }
 
@@ -54,6 +55,7 @@ struct Undone {
     id: NodeId,
     block: Arc<ConnectedBlock>,
     changes: CoinChanges,
+    mark: Mark,
     bytes: usize,
 }
 
@@ -71,7 +73,7 @@ struct Step {
 /// Bytes that a block and the coins it spent take in memory, nearly.
 fn held_bytes(size: usize, undo: &BlockUndo) -> usize {
     const COIN: usize = 80;
-    size + undo.txs.iter().map(Vec::len).sum::<usize>() * COIN
+    size.saturating_mul(limits::DECODED_BYTES_PER_BYTE) + undo.txs.iter().map(Vec::len).sum::<usize>() * COIN
 }
 
 impl Core {
@@ -137,8 +139,8 @@ impl Core {
     fn unapply_to(&mut self, fork: NodeId, step: &mut Step) -> Result<(), Fatal> {
         let mut at = self.shared.tree.read().tip();
         while at != fork {
-            let undone = self.unapply(at, &step.overlay)?;
-            step.overlay.apply(&undone.changes);
+            let mut undone = self.unapply(at, &step.overlay)?;
+            undone.mark = step.overlay.apply(&undone.changes);
             step.held_bytes += undone.bytes;
             step.undone.push(undone);
             at = self.shared.tree.read().node(at).parent.unwrap_or(GENESIS);
@@ -167,7 +169,7 @@ impl Core {
         }
         let bytes = held_bytes(block.total_size(), &undo);
         let block = ConnectedBlock { hash, height, block: Arc::new(block), spent: Arc::new(undo) };
-        Ok(Undone { id, block: Arc::new(block), changes: undone.changes, bytes })
+        Ok(Undone { id, block: Arc::new(block), changes: undone.changes, mark: Mark::default(), bytes })
     }
 
     /// Makes progress towards `target`: commits blocks, or finds one of them invalid.
@@ -193,8 +195,8 @@ impl Core {
             let Some(loaded) = loading.pop_front() else { break };
             let loaded = loaded.recv().map_err(|_| Fatal("a worker thread died".into()))??;
             match self.apply(id, loaded, &step.overlay)? {
-                Ok(applied) => {
-                    step.overlay.apply(&applied.changes);
+                Ok(mut applied) => {
+                    applied.mark = step.overlay.apply(&applied.changes);
                     step.applied.push_back(applied);
                 }
                 Err(reject) => {
@@ -266,9 +268,10 @@ impl Core {
     }
 
     /// Starts reading a block and the coins it spends.
-    fn load(&self, id: NodeId) -> Receiver<Result<Loaded, ReadError>> {
+    fn load(&mut self, id: NodeId) -> Receiver<Result<Loaded, ReadError>> {
         let hash = self.shared.tree.read().node(id).hash;
-        let fresh = self.fresh.get(&hash).cloned();
+        // Taken away, so that a long list of new blocks gives its memory back block by block.
+        let fresh = self.fresh.remove(&hash);
         let shared = Arc::clone(&self.shared);
         pool::run(&self.pool, move || {
             let prepared = match fresh {
@@ -322,7 +325,8 @@ impl Core {
             let (checker, checks) = (Arc::clone(&shared.checker), connected.checks);
             pool::run(&self.pool, move || checker.check(checks))
         });
-        Ok(Ok(Applied { id, prepared, undo: connected.undo, changes: connected.changes, scripts }))
+        let (undo, changes) = (connected.undo, connected.changes);
+        Ok(Ok(Applied { id, prepared, undo, changes, mark: Mark::default(), scripts }))
     }
 
     /// Whether a block's scripts are checked; says so in the log when that changes.
@@ -377,12 +381,8 @@ impl Core {
         let undone = std::mem::take(&mut step.undone);
         let passed = std::mem::take(&mut step.passed);
         step.held_bytes = 0;
-        if step.applied.is_empty() {
-            step.overlay.clear();
-        }
-        if undone.is_empty() && passed.is_empty() {
-            return Ok(());
-        }
+        let marks = undone.iter().map(|undone| undone.mark).chain(passed.iter().map(|applied| applied.mark));
+        let Some(committed) = marks.max() else { return Ok(()) };
         let shared = Arc::clone(&self.shared);
         self.store_undo(&passed)?;
         let last = passed.last().map(|applied| applied.id);
@@ -418,6 +418,11 @@ impl Core {
         {
             let mut tree = shared.tree.write();
             let hash = tree.node(tip).hash;
+            if step.applied.is_empty() {
+                step.overlay.clear();
+            } else {
+                changes.iter().for_each(|changes| step.overlay.retire(changes, committed));
+            }
             shared.coins.merge(changes.into_iter().flatten(), hash);
             tree.set_tip(tip);
             // Before the event: who hears of it must not take the node to be behind still.

@@ -305,15 +305,33 @@ pub(crate) struct Prefetched {
     coins: HashMap<OutPoint, Coin>,
 }
 
+/// Number of a block's changes in an [`Overlay`], rising in the order they were applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mark(u64);
+
 /// Coins as they will be after blocks that are applied but not committed.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    changes: HashMap<OutPoint, Option<Coin>>,
+    changes: HashMap<OutPoint, (Mark, Option<Coin>)>,
+    last: Mark,
 }
 
 impl Overlay {
-    pub(crate) fn apply(&mut self, changes: &CoinChanges) {
-        self.changes.extend(changes.iter().map(|(outpoint, change)| (*outpoint, change.clone())));
+    pub(crate) fn apply(&mut self, changes: &CoinChanges) -> Mark {
+        self.last.0 += 1;
+        let mark = self.last;
+        self.changes.extend(changes.iter().map(|(outpoint, change)| (*outpoint, (mark, change.clone()))));
+        mark
+    }
+
+    /// Forgets changes that the coin set has now: those of blocks up to `committed`, unless a
+    /// later one changed the same coin again.
+    pub(crate) fn retire(&mut self, changes: &CoinChanges, committed: Mark) {
+        for outpoint in changes.keys() {
+            if self.changes.get(outpoint).is_some_and(|(mark, _)| *mark <= committed) {
+                self.changes.remove(outpoint);
+            }
+        }
     }
 
     pub(crate) fn clear(&mut self) {
@@ -335,7 +353,7 @@ pub(crate) struct OverlaidCoins<'a> {
 impl CoinSource for OverlaidCoins<'_> {
     fn coin(&self, outpoint: &OutPoint) -> Option<Coin> {
         match self.overlay.changes.get(outpoint) {
-            Some(change) => change.clone(),
+            Some((_, change)) => change.clone(),
             None => self.coins.coin_with(outpoint, self.prefetched),
         }
     }

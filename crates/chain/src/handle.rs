@@ -103,8 +103,9 @@ pub struct ChainHandle {
     pub(crate) pool: Arc<rayon::ThreadPool>,
 }
 
-/// Kibibytes of queue one command takes.
+/// Kibibytes of queue a command takes that is this long when serialized.
 fn queue_cost(bytes: usize) -> u32 {
+    let bytes = bytes.saturating_mul(limits::DECODED_BYTES_PER_BYTE);
     let bytes = bytes.clamp(limits::COMMAND_MIN_BYTES, limits::COMMAND_QUEUE_BYTES);
     u32::try_from(bytes >> 10).unwrap_or(u32::MAX)
 }

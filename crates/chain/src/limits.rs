@@ -10,16 +10,21 @@ pub const DEFAULT_CACHE_BYTES: usize = 450 << 20;
 /// flushes.
 pub const DEFAULT_BATCH_BYTES: usize = 32 << 20;
 
-/// Bytes of blocks and other commands waiting for the writer. Larger: memory under a flood of
-/// blocks. Smaller: the writer starves in initial sync.
-pub const COMMAND_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of memory a block's serialized byte takes once decoded, nearly: every script is an
+/// allocation of its own. Smaller: the budgets below hold more than they say. Larger: they hold
+/// less than they could.
+pub const DECODED_BYTES_PER_BYTE: usize = 3;
+
+/// Bytes of memory of blocks and other commands waiting for the writer. Larger: memory under a
+/// flood of blocks. Smaller: the writer starves in initial sync.
+pub const COMMAND_QUEUE_BYTES: usize = 32 << 20;
 
 /// Bytes each command is charged at least, so that small ones are bounded in number too.
 pub const COMMAND_MIN_BYTES: usize = 64 << 10;
 
-/// Bytes of blocks and spent coins kept for followers. Larger: memory. Smaller: a slow follower
-/// falls out sooner and must read blocks from disk.
-pub const EVENT_RING_BYTES: usize = 64 << 20;
+/// Bytes of memory of blocks and spent coins kept for followers that are behind. Larger: memory.
+/// Smaller: a slow follower falls out sooner and must read blocks from disk.
+pub const EVENT_RING_BYTES: usize = 32 << 20;
 
 /// Blocks the writer takes from its queue before it activates the best chain. Larger: the first
 /// of them waits longer for its answer. Smaller: less overlap between script checks of one block
@@ -34,7 +39,7 @@ pub const PIPELINE_BLOCKS: usize = 8;
 /// waits for the disk.
 pub const READ_AHEAD_BLOCKS: usize = 8;
 
-/// Bytes of blocks that a reorganisation may hold before it commits what it has. Larger: memory
+/// Bytes of memory of blocks that a reorganisation may hold before it commits what it has. Larger: memory
 /// in a very deep reorganisation. Smaller: a branch that proves invalid late has already been
 /// followed by readers and must be left again.
 pub const REORG_HOLD_BYTES: usize = 64 << 20;
@@ -42,8 +47,9 @@ pub const REORG_HOLD_BYTES: usize = 64 << 20;
 /// Blocks of an import handed to the writer at once. Larger: memory. Smaller: less overlap.
 pub const IMPORT_BATCH_BLOCKS: usize = 64;
 
-/// Bytes of an import handed to the writer at once.
-pub const IMPORT_BATCH_BYTES: usize = 16 << 20;
+/// Serialized bytes of an import handed to the writer at once. Larger: memory, for up to three
+/// batches are decoded at a time. Smaller: less overlap.
+pub const IMPORT_BATCH_BYTES: usize = 4 << 20;
 
 /// Bytes of journal after which rows go to the index and the journal starts anew. Larger: slower
 /// start after a crash. Smaller: more index writes.
