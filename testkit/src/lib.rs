@@ -16,5 +16,5 @@ pub use forge::{Fate, Forge, Forged};
 pub use oracle::{Answer, Oracle, OracleLog, OracleReasons, Verdict};
 pub use process::{HANG, NodeProcess, Rpc, RpcError, port};
 pub use spend::{Owned, ScriptKind, Signer};
-pub use synthetic::{Locks, Synthetic, write_synthetic_chain};
+pub use synthetic::{Locks, Synthetic, SyntheticChain, write_synthetic_chain};
 pub use vectors::vector_script;

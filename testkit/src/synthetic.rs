@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version as BlockVersion};
@@ -29,14 +30,68 @@ const SPACING: u32 = 600;
 /// Time of the regtest genesis block.
 const GENESIS_TIME: u32 = 1_296_688_602;
 
+/// Weight at which a block takes no further transaction: what is left holds the coinbase.
+const FULL_WEIGHT: u64 = 3_900_000;
+
+/// Blocks between two reorganisations of depth six.
+const DEEP_REORG_EVERY: u32 = 50_000;
+
 /// What the outputs of a synthetic chain are locked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
-    /// The mix of the year 2024 on the main network.
+    /// The mixes of the years 2016, 2021 and 2024 on the main network, a third of the chain each.
     Mixed,
     /// Bare `OP_TRUE` everywhere: the cost of coins alone.
     OpTrue,
 }
+
+/// What was measured in blocks of one year.
+struct Era {
+    /// Transactions a block, in percent of the setting.
+    txs_percent: u32,
+    /// Inputs of the one transaction in twenty that has five or more.
+    many_inputs: RangeInclusive<u32>,
+    /// Outputs of the one in eleven that has four or more.
+    many_outputs: RangeInclusive<u64>,
+    /// Outputs of each kind, in percent.
+    locks: &'static [(u32, ScriptKind)],
+}
+
+const ERAS: [Era; 3] = [
+    Era {
+        txs_percent: 67,
+        many_inputs: 5..=73,
+        many_outputs: 4..=20,
+        locks: &[(79, ScriptKind::P2pkh), (21, ScriptKind::P2shMultisig)],
+    },
+    Era {
+        txs_percent: 108,
+        many_inputs: 5..=51,
+        many_outputs: 4..=24,
+        locks: &[
+            (40, ScriptKind::P2wpkh),
+            (17, ScriptKind::P2shP2wpkh),
+            (11, ScriptKind::P2shMultisig),
+            (2, ScriptKind::P2shP2wsh),
+            (28, ScriptKind::P2pkh),
+            (2, ScriptKind::P2wsh),
+        ],
+    },
+    Era {
+        txs_percent: 124,
+        many_inputs: 5..=29,
+        many_outputs: 4..=60,
+        locks: &[
+            (40, ScriptKind::P2wpkh),
+            (21, ScriptKind::P2trKey),
+            (16, ScriptKind::P2trScript),
+            (10, ScriptKind::P2shP2wpkh),
+            (2, ScriptKind::P2shP2wsh),
+            (9, ScriptKind::P2pkh),
+            (2, ScriptKind::P2wsh),
+        ],
+    },
+];
 
 /// What chain to make.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +106,25 @@ pub struct Synthetic {
     pub locks: Locks,
     /// Blocks after these with nothing but a coinbase.
     pub empty_tail: u32,
+    /// Blocks from one reorganisation of depth 1 to the next; 0 for none.
+    pub reorg_every: u32,
+    /// Blocks from one invalid sibling of a block to the next; 0 for none.
+    pub invalid_every: u32,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyntheticChain {
+    /// Blocks of the longest valid chain after genesis.
+    pub height: u32,
+    /// Its last block.
+    pub tip: BlockHash,
+    /// Transactions of its blocks.
+    pub txs: u64,
+    /// Valid blocks beside it that are connected first and left again.
+    pub stale: u32,
+    /// Invalid blocks beside it.
+    pub invalid: u32,
 }
 
 #[derive(Clone)]
@@ -77,11 +151,11 @@ struct Maker {
 
 /// Writes a chain of regtest blocks after genesis in block-file framing (magic, length, block).
 /// Sizes, spends and ages imitate real blocks; the same settings always give the same bytes.
-/// Returns the number of blocks and of transactions.
+/// A stale or invalid block comes before the block of the same height that stays.
 ///
 /// # Errors
 /// If `out` cannot be written.
-pub fn write_synthetic_chain(settings: Synthetic, out: &mut impl Write) -> io::Result<(u32, u64)> {
+pub fn write_synthetic_chain(settings: Synthetic, out: &mut impl Write) -> io::Result<SyntheticChain> {
     let signer = Signer::new();
     let scripts =
         ScriptKind::ALL.iter().map(|kind| (0..KEYS).map(|key| signer.script(*kind, key)).collect()).collect();
@@ -96,20 +170,45 @@ pub fn write_synthetic_chain(settings: Synthetic, out: &mut impl Write) -> io::R
         tip: bitcoin::constants::genesis_block(Network::Regtest).block_hash(),
         height: 0,
     };
-    let mut txs = 0;
     let blocks = MATURITY + settings.blocks + settings.empty_tail;
+    let mut made = SyntheticChain { height: blocks, tip: maker.tip, txs: 0, stale: 0, invalid: 0 };
     for _ in 0..blocks {
+        let before = maker.tip;
         let block = maker.next_block();
-        txs += block.txdata.len() as u64;
-        let bytes = serialize(&block);
-        out.write_all(&Network::Regtest.magic().to_bytes())?;
-        out.write_all(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes())?;
-        out.write_all(&bytes)?;
+        for stale in maker.stale(before, &block) {
+            made.stale += 1;
+            write_framed(&stale, out)?;
+        }
+        if let Some(invalid) = maker.invalid(before, &block) {
+            made.invalid += 1;
+            write_framed(&invalid, out)?;
+        }
+        made.txs += block.txdata.len() as u64;
+        write_framed(&block, out)?;
     }
-    Ok((blocks, txs))
+    made.tip = maker.tip;
+    Ok(made)
+}
+
+fn write_framed(block: &Block, out: &mut impl Write) -> io::Result<()> {
+    let bytes = serialize(block);
+    out.write_all(&Network::Regtest.magic().to_bytes())?;
+    out.write_all(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes())?;
+    out.write_all(&bytes)
 }
 
 impl Maker {
+    /// Place among the blocks with transactions, from 1; `None` before and after them.
+    fn place(&self) -> Option<u32> {
+        self.height.checked_sub(MATURITY).filter(|place| (1..=self.settings.blocks).contains(place))
+    }
+
+    fn era(&self) -> &'static Era {
+        let place = self.place().unwrap_or(1) - 1;
+        let index = place as usize * ERAS.len() / self.settings.blocks.max(1) as usize;
+        &ERAS[index.min(ERAS.len() - 1)]
+    }
+
     fn next_block(&mut self) -> Block {
         self.height += 1;
         if self.young.len() >= MATURITY as usize
@@ -119,16 +218,23 @@ impl Maker {
         }
         let mut txs = Vec::new();
         let mut fresh: Vec<Live> = Vec::new();
-        if (MATURITY + 1..=MATURITY + self.settings.blocks).contains(&self.height) {
+        if self.place().is_some() {
             // Block sizes vary as on the main network: few small ones, most near the mean.
-            let count = self.settings.txs_per_block * self.rng.gen_range(40..=130) / 100;
+            let mean = self.settings.txs_per_block * self.era().txs_percent / 100;
+            let count = mean * self.rng.gen_range(40..=130) / 85;
+            let mut weight = 0;
             for _ in 0..count {
+                if weight > FULL_WEIGHT {
+                    break;
+                }
                 if let Some(tx) = self.payment(&mut fresh) {
+                    weight += tx.weight().to_wu();
                     txs.push(tx);
                 }
             }
         }
-        let block = self.assemble(txs);
+        let block = self.assemble(self.tip, self.height, 0, txs);
+        self.tip = block.block_hash();
         let coinbase = self.own_outputs(&block.txdata[0], &[(0, self.coinbase_lock())]);
         self.young.push_back(coinbase);
         self.recent.push_back(fresh);
@@ -138,6 +244,53 @@ impl Maker {
             self.live.extend(old);
         }
         block
+    }
+
+    /// Blocks on `before` that a node connects before `block` and its children outgrow them: the
+    /// first half of its transactions, then, rarely, five empty ones.
+    fn stale(&self, before: BlockHash, block: &Block) -> Vec<Block> {
+        let due = |every: u32, depth: u32| {
+            self.place().is_some_and(|place| {
+                every > 0 && place % every == every / 5 && place + depth <= self.settings.blocks
+            })
+        };
+        let depth = match (due(DEEP_REORG_EVERY, 6), due(self.settings.reorg_every, 1)) {
+            (true, _) => 6,
+            (false, true) => 1,
+            (false, false) => return Vec::new(),
+        };
+        let half = 1 + (block.txdata.len() - 1) / 2;
+        let mut stale = vec![self.assemble(before, self.height, 1, block.txdata[1..half].to_vec())];
+        for above in 1..depth {
+            let parent = stale.last().map_or(before, Block::block_hash);
+            stale.push(self.assemble(parent, self.height + above, 1, Vec::new()));
+        }
+        stale
+    }
+
+    /// A sibling of `block` with one flaw that shows only when it is connected.
+    fn invalid(&self, before: BlockHash, block: &Block) -> Option<Block> {
+        let every = self.settings.invalid_every;
+        let place = self.place().filter(|place| every > 0 && place % every == every - 1)?;
+        let mut txs = block.txdata[1..].to_vec();
+        let last = txs.last_mut()?;
+        match (place / every) % 3 {
+            // It spends a coin that never was.
+            0 => last.input[0].previous_output.vout ^= 1 << 20,
+            // It pays more than it has.
+            1 => last.output[0].value += Amount::ONE_BTC * 1_000,
+            // Its signatures are for another lock time, or, where there are none, its coins are
+            // spent twice.
+            _ => {
+                let mut other = last.clone();
+                other.lock_time = LockTime::from_consensus(1);
+                match self.settings.locks {
+                    Locks::Mixed => *last = other,
+                    Locks::OpTrue => txs.push(other),
+                }
+            }
+        }
+        Some(self.assemble(before, self.height, 2, txs))
     }
 
     fn coinbase_lock(&self) -> Option<(ScriptKind, u32)> {
@@ -173,17 +326,14 @@ impl Maker {
         if self.settings.locks == Locks::OpTrue {
             return None;
         }
-        let kind = match self.rng.gen_range(0..100) {
-            0..=39 => ScriptKind::P2wpkh,
-            40..=60 => ScriptKind::P2trKey,
-            61..=75 => ScriptKind::P2trScript,
-            76..=83 => ScriptKind::P2shP2wpkh,
-            84..=86 => ScriptKind::P2shMultisig,
-            87..=88 => ScriptKind::P2shP2wsh,
-            89..=96 => ScriptKind::P2pkh,
-            97..=98 => ScriptKind::P2wsh,
-            _ => ScriptKind::BareMultisig,
-        };
+        let mut left = self.rng.gen_range(0..100);
+        let kinds = self.era().locks;
+        let kind = kinds.iter().find(|(percent, _)| {
+            let hit = left < *percent;
+            left = left.saturating_sub(*percent);
+            hit
+        });
+        let kind = kind.map_or(ScriptKind::P2wpkh, |(_, kind)| *kind);
         Some((kind, self.rng.gen_range(0..KEYS)))
     }
 
@@ -216,8 +366,8 @@ impl Maker {
             0..=76 => 1,
             77..=88 => 2,
             89..=90 => 3,
-            91..=93 => 4,
-            _ => self.rng.gen_range(5..20),
+            91..=94 => 4,
+            _ => self.rng.gen_range(self.era().many_inputs.clone()),
         };
         let coins: Vec<Live> = (0..inputs).map_while(|_| self.draw(fresh)).collect();
         let total: Amount = coins.iter().map(|coin| coin.value).sum();
@@ -228,10 +378,12 @@ impl Maker {
             0..=42 => 1,
             43..=85 => 2,
             86..=90 => 3,
-            _ => self.rng.gen_range(4..30),
+            _ => self.rng.gen_range(self.era().many_outputs.clone()),
         };
         // A chain this young has few coins; big ones are split so that there are enough to draw.
-        if total > Amount::from_sat(10_000_000) {
+        // A long one is to end with millions of them.
+        let big = if self.settings.blocks > 5_000 { 1_000_000 } else { 10_000_000 };
+        if total > Amount::from_sat(big) {
             outputs = outputs.max(8);
         }
         let fee = Amount::from_sat(1_000).min(total / 2);
@@ -269,19 +421,20 @@ impl Maker {
         Some(tx)
     }
 
-    fn assemble(&mut self, txs: Vec<Transaction>) -> Block {
-        let mut height = self.height.to_le_bytes().to_vec();
+    /// A block on `parent`; `variant` makes its coinbase differ from others of its height.
+    fn assemble(&self, parent: BlockHash, at: u32, variant: i64, txs: Vec<Transaction>) -> Block {
+        let mut height = at.to_le_bytes().to_vec();
         while height.last() == Some(&0) {
             height.pop();
         }
         if height.last().is_some_and(|byte| *byte >= 0x80) {
             height.push(0);
         }
-        let script_sig = if self.height <= 16 {
-            Builder::new().push_int(i64::from(self.height)).push_int(0).into_script()
+        let script_sig = if at <= 16 {
+            Builder::new().push_int(i64::from(at)).push_int(variant).into_script()
         } else {
             let push = PushBytesBuf::try_from(height).unwrap_or_default();
-            Builder::new().push_slice(push).push_int(0).into_script()
+            Builder::new().push_slice(push).push_int(variant).into_script()
         };
         let mut coinbase = Transaction {
             version: Version::TWO,
@@ -293,7 +446,7 @@ impl Maker {
                 witness: Witness::from_slice(&[[0u8; 32]]),
             }],
             output: vec![TxOut {
-                value: Amount::from_sat(5_000_000_000 >> (self.height / 150)),
+                value: Amount::from_sat(5_000_000_000u64.checked_shr(at / 150).unwrap_or(0)),
                 script_pubkey: self.script(self.coinbase_lock()),
             }],
         };
@@ -314,9 +467,9 @@ impl Maker {
         let mut block = Block {
             header: Header {
                 version: BlockVersion::from_consensus(0x2000_0000),
-                prev_blockhash: self.tip,
+                prev_blockhash: parent,
                 merkle_root: TxMerkleNode::all_zeros(),
-                time: GENESIS_TIME + self.height * SPACING,
+                time: GENESIS_TIME + at * SPACING,
                 bits,
                 nonce: 0,
             },
@@ -327,7 +480,6 @@ impl Maker {
         while !target.is_met_by(block.block_hash()) {
             block.header.nonce += 1;
         }
-        self.tip = block.block_hash();
         block
     }
 }

@@ -1,18 +1,29 @@
+use bitcoinkernel::prelude::*;
 use bitcoinkernel::{ChainType, ChainstateManagerBuilder, ContextBuilder, ProcessBlockResult};
 
 use super::*;
 
-/// The kernel accepts every block of both twins, and the same seed gives the same bytes.
+/// The kernel follows both twins to their tip, past each of the three flaws and through
+/// reorganisations, and the same seed gives the same bytes.
 #[test]
-fn the_kernel_accepts_every_synthetic_block() {
+fn the_kernel_follows_a_synthetic_chain_to_its_tip() {
     for locks in [Locks::Mixed, Locks::OpTrue] {
-        let settings = Synthetic { seed: 7, blocks: 25, txs_per_block: 30, locks, empty_tail: 3 };
+        let settings = Synthetic {
+            seed: 7,
+            blocks: 25,
+            txs_per_block: 30,
+            locks,
+            empty_tail: 3,
+            reorg_every: 10,
+            invalid_every: 7,
+        };
         let mut bytes = Vec::new();
-        let (blocks, txs) = write_synthetic_chain(settings, &mut bytes).unwrap();
+        let made = write_synthetic_chain(settings, &mut bytes).unwrap();
         let mut again = Vec::new();
         write_synthetic_chain(settings, &mut again).unwrap();
         assert_eq!(bytes, again);
-        assert!(txs > u64::from(blocks) + 400, "{txs} transactions");
+        assert!(made.txs > u64::from(made.height) + 400, "{} transactions", made.txs);
+        assert_eq!((made.stale, made.invalid), (3, 3));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
@@ -30,6 +41,8 @@ fn the_kernel_accepts_every_synthetic_block() {
             assert!(matches!(chainman.process_block(&block), ProcessBlockResult::NewBlock));
             rest = &tail[length..];
         }
-        assert_eq!(chainman.active_chain().height(), i32::try_from(blocks).unwrap());
+        let tip = chainman.active_chain().tip();
+        assert_eq!(tip.height(), i32::try_from(made.height).unwrap());
+        assert_eq!(tip.block_hash().to_bytes(), made.tip.to_byte_array());
     }
 }

@@ -16,7 +16,9 @@ fn main() -> ExitCode {
         "measure" => bench::measure(rest),
         "kernel-replay" => bench::kernel_replay(rest),
         other => {
-            eprintln!("usage: xtask demo | bench [--blocks N] [--txs N] [--json FILE] (got `{other}`)");
+            eprintln!(
+                "usage: xtask demo | bench [--profile S|M] [--blocks N] [--txs N] [--json FILE] (got `{other}`)"
+            );
             ExitCode::from(2)
         }
     }

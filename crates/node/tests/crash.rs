@@ -83,7 +83,15 @@ fn synthetic_blocks(blocks: u32) -> Vec<Block> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blocks");
     let mut bytes = Vec::new();
-    let settings = Synthetic { seed: 5, blocks, txs_per_block: 6, locks: Locks::Mixed, empty_tail: 0 };
+    let settings = Synthetic {
+        seed: 5,
+        blocks,
+        txs_per_block: 6,
+        locks: Locks::Mixed,
+        empty_tail: 0,
+        reorg_every: 0,
+        invalid_every: 0,
+    };
     write_synthetic_chain(settings, &mut bytes).unwrap();
     std::fs::write(&path, bytes).unwrap();
     let magic = Network::Regtest.magic().to_bytes();

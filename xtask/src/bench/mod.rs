@@ -81,19 +81,31 @@ impl Bench {
 }
 
 fn number(args: &[String], name: &str, default: u32) -> Result<u32, String> {
+    text(args, name)?.map_or(Ok(default), |text| {
+        text.parse().map_err(|_| format!("{name} wants a number, such as `{name} {default}`"))
+    })
+}
+
+/// The sizes of the replayed chain that `--profile` names: blocks, and mean transactions in each.
+const PROFILES: [(&str, u32, u32); 2] = [
+    // About 100 MB.
+    ("S", 2_000, 85),
+    // About 2 GB, with millions of live outputs.
+    ("M", 20_000, 170),
+];
+
+/// The value after an option.
+fn text<'a>(args: &'a [String], name: &str) -> Result<Option<&'a str>, String> {
     match args.iter().position(|arg| arg == name) {
-        None => Ok(default),
-        Some(at) => args
-            .get(at + 1)
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| format!("{name} wants a number, such as `{name} {default}`")),
+        None => Ok(None),
+        Some(at) => args.get(at + 1).map(|text| Some(text.as_str())).ok_or(format!("{name} wants a value")),
     }
 }
 
 /// Measures some rows.
 type Scene = fn(&Bench) -> Result<Vec<Row>, Failure>;
 
-/// `bench [--blocks N] [--txs N] [--json FILE]`.
+/// `bench [--profile S|M] [--blocks N] [--txs N] [--json FILE]`.
 pub fn run(args: &[String]) -> ExitCode {
     match table(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,15 +121,17 @@ fn table(args: &[String]) -> Result<(), Failure> {
     if !program.exists() {
         return Err(io::Error::other("the daemon is missing; start the bench with ./run bench").into());
     }
-    let json_file = match args.iter().position(|arg| arg == "--json") {
-        None => None,
-        Some(at) => Some(Path::new(args.get(at + 1).ok_or("--json wants a file name")?)),
-    };
+    let json_file = text(args, "--json")?.map(Path::new);
+    let profile = text(args, "--profile")?.unwrap_or("S");
+    let (_, blocks, txs) = PROFILES
+        .into_iter()
+        .find(|(name, ..)| *name == profile)
+        .ok_or_else(|| format!("no profile `{profile}`: --profile wants S or M"))?;
     let bench = Bench {
         program,
         folder: tempfile::Builder::new().prefix("ironpeer-bench").tempdir()?,
-        blocks: number(args, "--blocks", 600)?,
-        txs_per_block: number(args, "--txs", 500)?,
+        blocks: number(args, "--blocks", blocks)?,
+        txs_per_block: number(args, "--txs", txs)?,
     };
     let mut rows = Vec::new();
     let scenes: [(&str, Scene); 4] = [
