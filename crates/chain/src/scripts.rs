@@ -79,5 +79,5 @@ pub(crate) fn reject(
 /// which names it, finds nothing wrong.
 fn name_failure(tx: &Transaction, spent: &[TxOut], input: usize, flags: ScriptFlags) -> Option<ScriptError> {
     let mut context = SpendContext::new(tx, spent)?;
-    verify_input(&mut context, input, ironpeer_script::ScriptFlags::from_bits(flags.bits())).err()
+    verify_input(&mut context, input, flags).err()
 }

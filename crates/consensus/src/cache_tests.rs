@@ -26,10 +26,10 @@ fn it_stays_within_its_bytes_and_forgets_the_oldest() {
     assert!(capacity * 32 <= 1 << 16);
     let count = u32::try_from(capacity).unwrap() * 20;
     for n in 0..count {
-        cache.insert(&wtxid(n), ScriptFlags::ALL);
+        cache.insert(&wtxid(n), ScriptFlags::MANDATORY);
     }
-    assert!(cache.contains(&wtxid(count - 1), ScriptFlags::ALL));
-    let kept = (0..count).filter(|n| cache.contains(&wtxid(*n), ScriptFlags::ALL)).count();
+    assert!(cache.contains(&wtxid(count - 1), ScriptFlags::MANDATORY));
+    let kept = (0..count).filter(|n| cache.contains(&wtxid(*n), ScriptFlags::MANDATORY)).count();
     assert!(kept <= capacity && kept > capacity / 2, "{kept} of {capacity}");
     assert!(ScriptCache::new(DEFAULT_SCRIPT_CACHE_BYTES, [0; 32]).capacity() > 400_000);
 }
@@ -37,12 +37,12 @@ fn it_stays_within_its_bytes_and_forgets_the_oldest() {
 #[test]
 fn without_room_it_remembers_nothing() {
     let cache = ScriptCache::new(0, [7; 32]);
-    cache.insert(&wtxid(1), ScriptFlags::ALL);
-    assert!(!cache.contains(&wtxid(1), ScriptFlags::ALL));
+    cache.insert(&wtxid(1), ScriptFlags::MANDATORY);
+    assert!(!cache.contains(&wtxid(1), ScriptFlags::MANDATORY));
 }
 
 #[test]
 fn the_salt_moves_entries() {
     let (a, b) = (ScriptCache::new(1 << 16, [1; 32]), ScriptCache::new(1 << 16, [2; 32]));
-    assert_ne!(a.key(&wtxid(1), ScriptFlags::ALL), b.key(&wtxid(1), ScriptFlags::ALL));
+    assert_ne!(a.key(&wtxid(1), ScriptFlags::MANDATORY), b.key(&wtxid(1), ScriptFlags::MANDATORY));
 }

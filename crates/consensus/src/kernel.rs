@@ -27,8 +27,8 @@ pub enum SeamError {
         /// Inputs of the transaction.
         inputs: usize,
     },
-    /// Rules that cannot be in force together: witness rules need P2SH's.
-    #[error("script flags {0:#x} cannot be combined")]
+    /// Rules the kernel does not take: relay policy, or witness rules without P2SH's.
+    #[error("script flags {0:#x} are not the kernel's, or cannot be combined")]
     Flags(u32),
     /// The check names a transaction its block does not have.
     #[error("no such transaction in the block")]
@@ -172,7 +172,8 @@ pub(crate) fn verify_inputs(
     if spent.len() != inputs {
         return Err(no_verdict(0, SeamError::SpentOutputs { spent: spent.len(), inputs }));
     }
-    if flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH) {
+    let lacks_p2sh = flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH);
+    if lacks_p2sh || !ScriptFlags::MANDATORY.contains(flags) {
         return Err(no_verdict(0, SeamError::Flags(flags.bits())));
     }
     let kernel = |error: KernelError| no_verdict(0, SeamError::Kernel(error.to_string()));

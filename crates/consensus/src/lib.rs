@@ -37,11 +37,12 @@ pub use connect::{
     connect_block, disconnect_block, is_bip30_repeat, is_bip30_unspendable, is_unspendable,
 };
 pub use decode::{DecodeError, decode_block, decode_tx, decode_tx_no_witness, read_block, read_tx};
-pub use flags::{ScriptFlags, script_flags};
+pub use flags::script_flags;
 pub use header::{
     Ancestry, block_proof_equivalent_time, check_header, check_proof_of_work, contextual_check_header,
     median_time_past, next_work_required, permitted_difficulty_transition, target_from_bits,
 };
+pub use ironpeer_primitives::ScriptFlags;
 pub use kernel::{Checker, InlineChecker, ScriptFailure, SeamError, TxScriptCheck};
 pub use params::{
     Bip9Deployment, BuriedDeployment, ChainTxData, HeadersSyncParams, Params, RegtestOptions,

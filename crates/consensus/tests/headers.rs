@@ -349,8 +349,8 @@ fn p2sh_witness_and_taproot_hold_at_every_height_but_in_three_blocks() {
     let test = hash("00000000dd30457c001f4095d208cc1296b0eed002427aa599874af7a432b105");
     assert_eq!(script_flags(&test, Height(394), &Params::testnet3()), ScriptFlags::NONE);
     assert_eq!(script_flags(&test, Height(394), &main), always);
-    assert_eq!(script_flags(&some, Height(1), &Params::regtest(RegtestOptions::default())), ScriptFlags::ALL);
-    assert_eq!(always | buried, ScriptFlags::ALL);
+    assert_eq!(script_flags(&some, Height(1), &Params::regtest(RegtestOptions::default())), ScriptFlags::MANDATORY);
+    assert_eq!(always | buried, ScriptFlags::MANDATORY);
 }
 
 #[test]

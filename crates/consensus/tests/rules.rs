@@ -246,7 +246,7 @@ fn p2sh_and_witness_sigops_follow_the_flags() {
             .into_script();
         (script_sig, ScriptBuf::new_p2sh(&Script::from_bytes(redeem).script_hash()))
     };
-    let all = ScriptFlags::ALL;
+    let all = ScriptFlags::MANDATORY;
     let cost = |script_sig: &ScriptBuf, spent: &ScriptBuf, witness: &[Vec<u8>], flags| {
         let mut tx = spend(&[outpoint(1)], vec![pay(1)]);
         tx.input[0].script_sig = script_sig.clone();

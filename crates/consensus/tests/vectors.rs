@@ -15,26 +15,11 @@ use ironpeer_consensus::{
 use ironpeer_testkit::{core_vectors, testdata, vector_script};
 use serde_json::Value;
 
-const NAMES: [(&str, ScriptFlags); 7] = [
-    ("P2SH", ScriptFlags::P2SH),
-    ("DERSIG", ScriptFlags::DERSIG),
-    ("NULLDUMMY", ScriptFlags::NULLDUMMY),
-    ("CHECKLOCKTIMEVERIFY", ScriptFlags::CHECKLOCKTIMEVERIFY),
-    ("CHECKSEQUENCEVERIFY", ScriptFlags::CHECKSEQUENCEVERIFY),
-    ("WITNESS", ScriptFlags::WITNESS),
-    ("TAPROOT", ScriptFlags::TAPROOT),
-];
-
 /// The consensus rules among the names, and whether there were only such.
 fn parse_flags(text: &str) -> (ScriptFlags, bool) {
-    let (mut flags, mut only) = (ScriptFlags::NONE, true);
-    for word in text.split(',').filter(|word| !word.is_empty() && *word != "NONE") {
-        match NAMES.iter().find(|(name, _)| *name == word) {
-            Some((_, flag)) => flags |= *flag,
-            None => only = false,
-        }
-    }
-    (flags, only)
+    let all: ScriptFlags = text.parse().unwrap();
+    let policy = all.without(ScriptFlags::MANDATORY);
+    (all.without(policy), policy == ScriptFlags::NONE)
 }
 
 fn verify(tx: Transaction, spent: Vec<TxOut>, flags: ScriptFlags) -> Result<(), ScriptFailure> {
@@ -119,15 +104,10 @@ fn tx_case(case: &Value) -> (Transaction, Vec<TxOut>) {
     (tx, spent)
 }
 
+/// What is left of `flags`; never witness rules without P2SH's, which the kernel refuses.
 fn without(flags: ScriptFlags, excluded: ScriptFlags) -> ScriptFlags {
-    let mut left = NAMES
-        .iter()
-        .filter(|(_, flag)| flags.contains(*flag) && !excluded.contains(*flag))
-        .fold(ScriptFlags::NONE, |sum, (_, flag)| sum | *flag);
-    if left.contains(ScriptFlags::WITNESS) && !left.contains(ScriptFlags::P2SH) {
-        left = without(left, ScriptFlags::WITNESS);
-    }
-    left
+    let left = flags.without(excluded);
+    if left.contains(ScriptFlags::P2SH) { left } else { left.without(ScriptFlags::WITNESS) }
 }
 
 #[test]
@@ -137,10 +117,10 @@ fn valid_transaction_vectors_pass() {
         let (tx, spent) = tx_case(&case);
         check_transaction(&tx).unwrap_or_else(|reject| panic!("{reject}: {case}"));
         let (excluded, _) = parse_flags(case[2].as_str().unwrap());
-        let flags = without(ScriptFlags::ALL, excluded);
+        let flags = without(ScriptFlags::MANDATORY, excluded);
         verify(tx.clone(), spent.clone(), flags).unwrap_or_else(|failure| panic!("{failure}: {case}"));
         // Fewer rules never make a valid transaction invalid.
-        for (_, flag) in NAMES {
+        for (_, flag) in ScriptFlags::NAMES {
             verify(tx.clone(), spent.clone(), without(flags, flag)).unwrap();
         }
         count += 1;
@@ -245,20 +225,22 @@ fn the_seam_checks_counts_and_rules_before_the_kernel_would_abort() {
     let run =
         |spent: Vec<TxOut>, flags| TxScriptCheck::new(Arc::new(tx.clone()), spent, flags).verify(&cache);
     let no_verdict = |error| Err(ScriptFailure::NoVerdict { input: 0, error });
-    assert_eq!(run(vec![output.clone()], ScriptFlags::ALL), Ok(()));
-    assert_eq!(run(vec![], ScriptFlags::ALL), no_verdict(SeamError::SpentOutputs { spent: 0, inputs: 1 }));
+    assert_eq!(run(vec![output.clone()], ScriptFlags::MANDATORY), Ok(()));
+    assert_eq!(run(vec![], ScriptFlags::MANDATORY), no_verdict(SeamError::SpentOutputs { spent: 0, inputs: 1 }));
     assert_eq!(
-        run(vec![output.clone(), output.clone()], ScriptFlags::ALL),
+        run(vec![output.clone(), output.clone()], ScriptFlags::MANDATORY),
         no_verdict(SeamError::SpentOutputs { spent: 2, inputs: 1 })
     );
     let witness = ScriptFlags::WITNESS;
-    assert_eq!(run(vec![output], witness), no_verdict(SeamError::Flags(witness.bits())));
-    assert_eq!(ScriptFlags::from_bits(1 << 1), None);
-    assert_eq!(ScriptFlags::from_bits(ScriptFlags::ALL.bits()), Some(ScriptFlags::ALL));
+    assert_eq!(run(vec![output.clone()], witness), no_verdict(SeamError::Flags(witness.bits())));
+    for policy in [ScriptFlags::STANDARD, ScriptFlags::STRICTENC, ScriptFlags::CLEANSTACK] {
+        let flags = ScriptFlags::MANDATORY | policy;
+        assert_eq!(run(vec![output.clone()], flags), no_verdict(SeamError::Flags(flags.bits())));
+    }
     // Bytes the kernel cannot read are no verdict either.
     let mut empty = op_true_spend().0;
     empty.input.clear();
-    let check = TxScriptCheck::new(Arc::new(empty), Vec::new(), ScriptFlags::ALL);
+    let check = TxScriptCheck::new(Arc::new(empty), Vec::new(), ScriptFlags::MANDATORY);
     assert!(matches!(
         check.verify(&cache),
         Err(ScriptFailure::NoVerdict { error: SeamError::Kernel(_), .. })
@@ -270,15 +252,15 @@ fn only_admission_fills_the_cache_and_a_hit_skips_scripts() {
     let (tx, output) = op_true_spend();
     let tx = Arc::new(tx);
     let cache = ScriptCache::new(1 << 16, [3; 32]);
-    let good = TxScriptCheck::new(Arc::clone(&tx), vec![output], ScriptFlags::ALL);
+    let good = TxScriptCheck::new(Arc::clone(&tx), vec![output], ScriptFlags::MANDATORY);
     // Told apart from a real run by an output that would fail.
     let fails = TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(vec![0x00]) };
     let bad = |flags| TxScriptCheck::new(Arc::clone(&tx), vec![fails.clone()], flags);
     assert_eq!(good.verify(&cache), Ok(()));
-    assert_eq!(bad(ScriptFlags::ALL).verify(&cache), Err(ScriptFailure::Invalid { input: 0 }));
-    assert!(bad(ScriptFlags::ALL).verify_and_remember(&cache).is_err());
-    assert_eq!(bad(ScriptFlags::ALL).verify(&cache), Err(ScriptFailure::Invalid { input: 0 }));
+    assert_eq!(bad(ScriptFlags::MANDATORY).verify(&cache), Err(ScriptFailure::Invalid { input: 0 }));
+    assert!(bad(ScriptFlags::MANDATORY).verify_and_remember(&cache).is_err());
+    assert_eq!(bad(ScriptFlags::MANDATORY).verify(&cache), Err(ScriptFailure::Invalid { input: 0 }));
     assert_eq!(good.verify_and_remember(&cache), Ok(()));
-    assert_eq!(bad(ScriptFlags::ALL).verify(&cache), Ok(()));
+    assert_eq!(bad(ScriptFlags::MANDATORY).verify(&cache), Ok(()));
     assert!(bad(ScriptFlags::P2SH).verify(&cache).is_err(), "under other rules it runs");
 }

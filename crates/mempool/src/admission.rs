@@ -243,7 +243,7 @@ impl MempoolCore {
             policy::check_inputs_standard(tx, &spent)?;
             policy::check_witness_standard(tx, &spent)?;
         }
-        let sigop_cost = sigops::tx_sigop_cost(tx, &spent, ScriptFlags::ALL);
+        let sigop_cost = sigops::tx_sigop_cost(tx, &spent, ScriptFlags::MANDATORY);
         let weight = tx.weight().to_wu();
         let adjusted_weight = policy::adjusted_weight(weight, sigop_cost, self.config.bytes_per_sigop);
         let entry = NewEntry {

@@ -9,6 +9,7 @@ mod coin;
 mod height;
 mod log;
 mod mempool;
+mod script_flags;
 mod verdict;
 
 pub use chain::{ChainEvent, ChainRead, ConnectedBlock, HeaderInfo};
@@ -20,4 +21,5 @@ pub use coin::{
 pub use height::{Height, PeerId};
 pub use log::{LogCategory, LogLevel, LogLine, LogSink, NullLog};
 pub use mempool::{MempoolRead, PoolTx};
+pub use script_flags::{ScriptFlags, UnknownScriptFlag};
 pub use verdict::{BlockClass, BlockReject, TxClass, TxReject};

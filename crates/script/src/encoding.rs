@@ -46,13 +46,13 @@ fn is_defined_hashtype(hashtype: u8) -> bool {
 pub fn signature_encoding(sig: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
     let Some((hashtype, der)) = sig.split_last() else { return Ok(()) };
     let strict = ScriptFlags::DERSIG | ScriptFlags::LOW_S | ScriptFlags::STRICTENC;
-    if flags.any(strict) && !is_strict_der_signature(sig) {
+    if flags.intersects(strict) && !is_strict_der_signature(sig) {
         return Err(ScriptError::SigDer);
     }
-    if flags.any(ScriptFlags::LOW_S) && !is_low_s(der) {
+    if flags.contains(ScriptFlags::LOW_S) && !is_low_s(der) {
         return Err(ScriptError::SigHighS);
     }
-    if flags.any(ScriptFlags::STRICTENC) && !is_defined_hashtype(*hashtype) {
+    if flags.contains(ScriptFlags::STRICTENC) && !is_defined_hashtype(*hashtype) {
         return Err(ScriptError::SigHashtype);
     }
     Ok(())
@@ -66,10 +66,10 @@ fn is_compressed_key(key: &[u8]) -> bool {
 /// Holds a public key to the encoding rules that `flags` name.
 pub fn key_encoding(key: &[u8], flags: ScriptFlags, segwit: bool) -> Result<(), ScriptError> {
     let uncompressed = key.len() == 65 && key.first() == Some(&4);
-    if flags.any(ScriptFlags::STRICTENC) && !uncompressed && !is_compressed_key(key) {
+    if flags.contains(ScriptFlags::STRICTENC) && !uncompressed && !is_compressed_key(key) {
         return Err(ScriptError::PubkeyType);
     }
-    if flags.any(ScriptFlags::WITNESS_PUBKEYTYPE) && segwit && !is_compressed_key(key) {
+    if flags.contains(ScriptFlags::WITNESS_PUBKEYTYPE) && segwit && !is_compressed_key(key) {
         return Err(ScriptError::WitnessPubkeyType);
     }
     Ok(())

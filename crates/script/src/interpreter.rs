@@ -92,7 +92,7 @@ impl<'c, 't> Interpreter<'c, 't> {
     }
 
     const fn minimal(&self) -> bool {
-        self.flags.any(ScriptFlags::MINIMALDATA)
+        self.flags.contains(ScriptFlags::MINIMALDATA)
     }
 
     /// Runs the script and returns the stack it leaves (Core's `EvalScript`).
@@ -127,7 +127,7 @@ impl<'c, 't> Interpreter<'c, 't> {
         }
         if op.code == 0xab
             && matches!(self.version, Version::Base)
-            && self.flags.any(ScriptFlags::CONST_SCRIPTCODE)
+            && self.flags.contains(ScriptFlags::CONST_SCRIPTCODE)
         {
             return Err(ScriptError::OpCodeseparator);
         }
@@ -148,7 +148,7 @@ impl<'c, 't> Interpreter<'c, 't> {
             0x61 => Ok(()),
             0xb1 => self.check_lock_time(),
             0xb2 => self.check_sequence(),
-            0xb0 | 0xb3..=0xb9 if self.flags.any(ScriptFlags::DISCOURAGE_UPGRADABLE_NOPS) => {
+            0xb0 | 0xb3..=0xb9 if self.flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_NOPS) => {
                 Err(ScriptError::DiscourageUpgradableNops)
             }
             0xb0 | 0xb3..=0xb9 => Ok(()),
@@ -214,7 +214,7 @@ impl<'c, 't> Interpreter<'c, 't> {
                     let minimal = matches!(top.as_slice(), [] | [1]);
                     match self.version {
                         Version::Tapscript(_) if !minimal => return Err(ScriptError::TapscriptMinimalIf),
-                        Version::WitnessV0 if !minimal && self.flags.any(ScriptFlags::MINIMALIF) => {
+                        Version::WitnessV0 if !minimal && self.flags.contains(ScriptFlags::MINIMALIF) => {
                             return Err(ScriptError::MinimalIf);
                         }
                         _ => {}
@@ -408,7 +408,7 @@ impl<'c, 't> Interpreter<'c, 't> {
 
     /// BIP65.
     fn check_lock_time(&mut self) -> Step {
-        if !self.flags.any(ScriptFlags::CHECKLOCKTIMEVERIFY) {
+        if !self.flags.contains(ScriptFlags::CHECKLOCKTIMEVERIFY) {
             return Ok(());
         }
         let operand = self.lock_operand()?;
@@ -420,7 +420,7 @@ impl<'c, 't> Interpreter<'c, 't> {
 
     /// BIP112.
     fn check_sequence(&mut self) -> Step {
-        if !self.flags.any(ScriptFlags::CHECKSEQUENCEVERIFY) {
+        if !self.flags.contains(ScriptFlags::CHECKSEQUENCEVERIFY) {
             return Ok(());
         }
         let operand = self.lock_operand()?;
@@ -445,7 +445,7 @@ impl<'c, 't> Interpreter<'c, 't> {
         if matches!(self.version, Version::Base) {
             for sig in sigs {
                 let found = find_and_delete(&mut code, &pushed(sig));
-                if found && self.flags.any(ScriptFlags::CONST_SCRIPTCODE) {
+                if found && self.flags.contains(ScriptFlags::CONST_SCRIPTCODE) {
                     return Err(ScriptError::SigFindAndDelete);
                 }
             }
@@ -465,7 +465,7 @@ impl<'c, 't> Interpreter<'c, 't> {
         let Version::Tapscript(tapscript) = &mut self.version else {
             let code = self.script_code(script, &[sig.to_vec()])?;
             let good = self.ecdsa(sig, key, &code)?;
-            if !good && self.flags.any(ScriptFlags::NULLFAIL) && !sig.is_empty() {
+            if !good && self.flags.contains(ScriptFlags::NULLFAIL) && !sig.is_empty() {
                 return Err(ScriptError::SigNullFail);
             }
             return Ok(good);
@@ -484,7 +484,7 @@ impl<'c, 't> Interpreter<'c, 't> {
                 self.context.check_schnorr(self.input, sig, key, tapscript.annex.as_deref(), leaf)?;
             }
             32 => {}
-            _ if self.flags.any(ScriptFlags::DISCOURAGE_UPGRADABLE_PUBKEYTYPE) => {
+            _ if self.flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_PUBKEYTYPE) => {
                 return Err(ScriptError::DiscourageUpgradablePubkeyType);
             }
             _ => {}
@@ -551,12 +551,12 @@ impl<'c, 't> Interpreter<'c, 't> {
             }
         }
         let good = sigs_left.is_empty();
-        if !good && self.flags.any(ScriptFlags::NULLFAIL) && all_sigs.iter().any(|sig| !sig.is_empty()) {
+        if !good && self.flags.contains(ScriptFlags::NULLFAIL) && all_sigs.iter().any(|sig| !sig.is_empty()) {
             return Err(ScriptError::SigNullFail);
         }
         self.stack.truncate(self.stack.len() - (keys + sigs + 2));
         let dummy = self.pop()?;
-        if self.flags.any(ScriptFlags::NULLDUMMY) && !dummy.is_empty() {
+        if self.flags.contains(ScriptFlags::NULLDUMMY) && !dummy.is_empty() {
             return Err(ScriptError::SigNullDummy);
         }
         self.push_bool(good)?;

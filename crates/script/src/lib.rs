@@ -10,7 +10,6 @@
 mod asm;
 mod encoding;
 mod error;
-mod flags;
 mod interpreter;
 mod number;
 mod ops;
@@ -21,7 +20,7 @@ mod verify;
 pub use asm::{asm, opcode_name, sighash_name};
 pub use encoding::{is_strict_der_signature, signature_encoding};
 pub use error::ScriptError;
-pub use flags::ScriptFlags;
+pub use ironpeer_primitives::ScriptFlags;
 pub use ops::{Op, OpError, Ops, is_push_only, sigops};
 pub use sighash::SpendContext;
 pub use solver::{ScriptKind, Solution, solve};

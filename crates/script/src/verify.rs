@@ -63,7 +63,7 @@ pub fn verify_input(
     let spent = context.spent(input).ok_or(ScriptError::Unknown)?;
     let txin = context.tx().input.get(input).ok_or(ScriptError::Unknown)?;
     let (script_sig, script_pubkey) = (&txin.script_sig, &spent.script_pubkey);
-    if flags.any(ScriptFlags::SIGPUSHONLY) && !is_push_only(script_sig) {
+    if flags.contains(ScriptFlags::SIGPUSHONLY) && !is_push_only(script_sig) {
         return Err(ScriptError::SigPushOnly);
     }
     let mut run = |script: &Script, stack| {
@@ -74,7 +74,7 @@ pub fn verify_input(
     ends_true(&stack)?;
 
     let mut had_witness = false;
-    if flags.any(ScriptFlags::WITNESS)
+    if flags.contains(ScriptFlags::WITNESS)
         && let Some((version, program)) = witness_program(script_pubkey)
     {
         had_witness = true;
@@ -85,7 +85,7 @@ pub fn verify_input(
         // The program's own stack was checked; what lies here is its version and bytes.
         stack.truncate(1);
     }
-    if flags.any(ScriptFlags::P2SH) && script_pubkey.is_p2sh() {
+    if flags.contains(ScriptFlags::P2SH) && script_pubkey.is_p2sh() {
         if !is_push_only(script_sig) {
             return Err(ScriptError::SigPushOnly);
         }
@@ -93,7 +93,7 @@ pub fn verify_input(
         let redeem = ScriptBuf::from_bytes(stack.pop().ok_or(ScriptError::EvalFalse)?);
         stack = Interpreter::new(&mut *context, input, flags, Version::Base, stack).run(&redeem)?;
         ends_true(&stack)?;
-        if flags.any(ScriptFlags::WITNESS)
+        if flags.contains(ScriptFlags::WITNESS)
             && let Some((version, program)) = witness_program(&redeem)
         {
             had_witness = true;
@@ -109,10 +109,10 @@ pub fn verify_input(
             stack.truncate(1);
         }
     }
-    if flags.any(ScriptFlags::CLEANSTACK) && stack.len() != 1 {
+    if flags.contains(ScriptFlags::CLEANSTACK) && stack.len() != 1 {
         return Err(ScriptError::CleanStack);
     }
-    if flags.any(ScriptFlags::WITNESS) && !had_witness && !txin.witness.is_empty() {
+    if flags.contains(ScriptFlags::WITNESS) && !had_witness && !txin.witness.is_empty() {
         return Err(ScriptError::WitnessUnexpected);
     }
     Ok(())
@@ -156,13 +156,13 @@ impl Program<'_> {
             }
             (0, _) => Err(ScriptError::WitnessProgramWrongLength),
             (1, 32) if !self.p2sh => {
-                if !flags.any(ScriptFlags::TAPROOT) {
+                if !flags.contains(ScriptFlags::TAPROOT) {
                     return Ok(());
                 }
                 self.taproot(context, input, witness.size(), items, flags)
             }
             (1, _) if !self.p2sh && self.program == ANCHOR_PROGRAM => Ok(()),
-            _ if flags.any(ScriptFlags::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM) => {
+            _ if flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM) => {
                 Err(ScriptError::DiscourageUpgradableWitnessProgram)
             }
             _ => Ok(()),
@@ -197,7 +197,7 @@ impl Program<'_> {
             return Err(ScriptError::WitnessProgramMismatch);
         }
         if leaf_version != TAPSCRIPT_LEAF {
-            return if flags.any(ScriptFlags::DISCOURAGE_UPGRADABLE_TAPROOT_VERSION) {
+            return if flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_TAPROOT_VERSION) {
                 Err(ScriptError::DiscourageUpgradableTaprootVersion)
             } else {
                 Ok(())
@@ -250,7 +250,7 @@ fn execute(
         for op in Ops::new(script) {
             let op = op.map_err(|_| ScriptError::BadOpcode)?;
             if is_op_success(op.code) {
-                return if flags.any(ScriptFlags::DISCOURAGE_OP_SUCCESS) {
+                return if flags.contains(ScriptFlags::DISCOURAGE_OP_SUCCESS) {
                     Err(ScriptError::DiscourageOpSuccess)
                 } else {
                     Ok(())

@@ -3,7 +3,7 @@
 use bitcoin::{BlockHash, Network};
 use ironpeer_chain::MarkError;
 use ironpeer_consensus::versionbits::{ThresholdState, state_after, state_since, statistics};
-use ironpeer_consensus::{Ancestry, Bip9Deployment, BuriedDeployment, ScriptFlags, script_flags};
+use ironpeer_consensus::{Ancestry, Bip9Deployment, BuriedDeployment, script_flags};
 use ironpeer_primitives::{ChainRead, Height};
 use serde_json::Value;
 
@@ -106,17 +106,6 @@ async fn verify_chain(call: Call) -> RpcResult {
     Ok(verified.map_err(|error| RpcError::new(code::DATABASE_ERROR, error.to_string()))?.is_ok().into())
 }
 
-/// Core's names of the script rules, in the order it prints them.
-const FLAG_NAMES: [(ScriptFlags, &str); 7] = [
-    (ScriptFlags::CHECKLOCKTIMEVERIFY, "CHECKLOCKTIMEVERIFY"),
-    (ScriptFlags::CHECKSEQUENCEVERIFY, "CHECKSEQUENCEVERIFY"),
-    (ScriptFlags::DERSIG, "DERSIG"),
-    (ScriptFlags::NULLDUMMY, "NULLDUMMY"),
-    (ScriptFlags::P2SH, "P2SH"),
-    (ScriptFlags::TAPROOT, "TAPROOT"),
-    (ScriptFlags::WITNESS, "WITNESS"),
-];
-
 /// How taproot was activated (BIP341). Its rules hold at every height here, so consensus has no
 /// deployment for it; release 31.0 still reports one.
 fn taproot(network: Network) -> Bip9Deployment {
@@ -214,12 +203,10 @@ async fn deployment_info(call: Call) -> RpcResult {
         deployments.push("taproot", Value::from(out));
     }
     let flags = script_flags(&info.hash, info.height, params);
-    let names =
-        FLAG_NAMES.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, name)| Value::from(*name));
     let mut out = Object::new();
     out.push("hash", info.hash.to_string());
     out.push("height", info.height.0);
-    out.push("script_flags", names.collect::<Vec<_>>());
+    out.push("script_flags", flags.names().map(Value::from).collect::<Vec<_>>());
     out.push("deployments", Value::from(deployments));
     Ok(out.into())
 }
