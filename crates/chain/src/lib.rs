@@ -16,6 +16,7 @@ mod events;
 mod flush;
 mod handle;
 mod import;
+mod inline;
 pub mod limits;
 mod marks;
 mod muhash;
@@ -37,6 +38,7 @@ pub use handle::{
     BlockOutcome, ChainHandle, ChainStopped, HeaderFailure, HeadersOutcome, MarkError, SubmitOptions,
 };
 pub use import::{ImportError, ImportStats};
+pub use inline::InlineChain;
 pub use muhash::MuHash;
 pub use open::{Chain, OpenError};
 pub use scripts::PoolChecker;

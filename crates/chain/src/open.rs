@@ -341,7 +341,7 @@ fn build_tree(stored: &Stored, genesis: &bitcoin::Block) -> Result<HeaderTree, O
     Ok(tree)
 }
 
-fn open_core(
+pub(crate) fn open_core(
     config: Config,
     clock: Arc<dyn Clock>,
     log: Arc<dyn LogSink>,

@@ -49,7 +49,7 @@ pub struct Parts {
 /// sections only, never for a script check.
 #[derive(Clone)]
 pub struct MempoolHandle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Why the mempool was not written to disk.
@@ -64,7 +64,7 @@ pub enum SaveError {
 }
 
 /// A caller's answer when the node is going down or something broke.
-fn unavailable() -> TxReject {
+pub(crate) fn unavailable() -> TxReject {
     TxReject::new(TxClass::Unknown, "mempool not available")
 }
 
@@ -156,17 +156,8 @@ impl MempoolHandle {
         if event.seq <= self.view().seq {
             return;
         }
-        let tip = match (event.connected.last(), event.disconnected.last()) {
-            (Some(block), _) => block.hash,
-            (None, Some(block)) => block.block.header.prev_blockhash,
-            (None, None) => return,
-        };
-        let Some(tip) = self.shared.parts.chain.header(&tip) else { return };
-        let blocks = |list: &[Arc<ironpeer_primitives::ConnectedBlock>]| {
-            list.iter().map(|block| Arc::clone(&block.block)).collect::<Vec<_>>()
-        };
-        let (disconnected, connected) = (blocks(&event.disconnected), blocks(&event.connected));
-        self.apply_blocks(disconnected, connected, tip, event.seq).await;
+        let Some(change) = self.shared.tip_change(&event) else { return };
+        self.apply_blocks(change.disconnected, change.connected, change.tip, event.seq).await;
     }
 
     async fn apply_blocks(

@@ -9,7 +9,7 @@ use bitcoin::{Block, OutPoint, Transaction, Txid};
 use ironpeer_consensus::{
     calculate_sequence_locks, is_final_tx, limits::COINBASE_MATURITY, sequence_locks_met,
 };
-use ironpeer_primitives::{Coin, HeaderInfo, TxReject, UnixTime};
+use ironpeer_primitives::{ChainEvent, Coin, ConnectedBlock, HeaderInfo, TxReject, UnixTime};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
@@ -27,6 +27,16 @@ pub struct Applied {
     pub seq: u64,
     /// No more events will come.
     pub closed: bool,
+}
+
+/// A change of the tip, as far as the mempool looks at it.
+pub struct TipChange {
+    /// Blocks taken off, the former tip first.
+    pub disconnected: Vec<Arc<Block>>,
+    /// Blocks put on, in rising height.
+    pub connected: Vec<Arc<Block>>,
+    /// Where it leads.
+    pub tip: HeaderInfo,
 }
 
 /// An admission's end.
@@ -198,6 +208,19 @@ impl Shared {
         self.read(|core, _| {
             core.pool.is_empty() && core.pool.deltas.is_empty() && core.returning.is_empty() && !core.reorged
         })
+    }
+
+    /// What a tip change means for the mempool; `None` if it leads to no known tip.
+    pub fn tip_change(&self, event: &ChainEvent) -> Option<TipChange> {
+        let tip = match (event.connected.last(), event.disconnected.last()) {
+            (Some(block), _) => block.hash,
+            (None, Some(block)) => block.block.header.prev_blockhash,
+            (None, None) => return None,
+        };
+        let blocks = |list: &[Arc<ConnectedBlock>]| list.iter().map(|at| Arc::clone(&at.block)).collect();
+        let tip = self.parts.chain.header(&tip)?;
+        let (disconnected, connected) = (blocks(&event.disconnected), blocks(&event.connected));
+        Some(TipChange { disconnected, connected, tip })
     }
 
     /// Follows a change of the tip: `disconnected` has the former tip first, `connected` rises.
