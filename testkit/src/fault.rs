@@ -479,7 +479,7 @@ fn relative(fault: Fault, forge: &mut Forge, draft: &mut Draft) -> bool {
     };
     let mut tx = plain_tx(coin.outpoint);
     tx.input[0].sequence = Sequence(sequence);
-    tx.version = Version(*[2, 2, -1, 1].choose(&mut forge.rng).expect("not empty"));
+    tx.version = Version(*[2, 2, -1, i32::MIN, 1].choose(&mut forge.rng).expect("not empty"));
     draft.block.txdata.push(tx);
     true
 }

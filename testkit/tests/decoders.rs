@@ -64,3 +64,51 @@ fn three_decoders_read_the_same() {
     }
     assert!(read > 1_000 && refused > 1_000, "{read} read, {refused} refused");
 }
+
+/// libbitcoin read transactions that say they have witnesses and then have none. Nobody else does,
+/// alone or in a block.
+#[test]
+fn libbitcoin_1814_superfluous_witnesses_are_no_transactions() {
+    let tx = |inputs: u8, stacks: &[&[u8]]| {
+        let mut bytes = vec![2, 0, 0, 0, 0, 1, inputs];
+        for n in 0..inputs {
+            bytes.extend([n; 36]);
+            bytes.extend([0, 0xff, 0xff, 0xff, 0xff]);
+        }
+        bytes.extend([1, 7, 0, 0, 0, 0, 0, 0, 0, 1, 0x51]);
+        stacks.iter().for_each(|stack| bytes.extend(*stack));
+        bytes.extend([0; 4]);
+        bytes
+    };
+    let reads = |bytes: &[u8]| {
+        let consensus = ironpeer_consensus::read_tx(&mut &bytes[..]).is_ok();
+        let wire = ironpeer_wire::decode_transaction(&mut Reader::new(bytes)).is_ok();
+        let kernel = bitcoinkernel::Transaction::new(bytes).is_ok();
+        let mut block = serialize(&bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header);
+        block.push(1);
+        block.extend(bytes);
+        let blocks = [
+            ironpeer_consensus::read_block(&mut block.as_slice()).is_ok(),
+            ironpeer_wire::decode_block(&mut Reader::new(&block)).is_ok(),
+            bitcoinkernel::Block::new(&block).is_ok(),
+        ];
+        assert_eq!([consensus, wire, kernel], blocks, "{}", hex::encode(bytes));
+        assert!(consensus == wire && wire == kernel, "{}", hex::encode(bytes));
+        kernel
+    };
+    let (empty, item, empty_item): (&[u8], &[u8], &[u8]) = (&[0], &[1, 1, 9], &[1, 0]);
+    for inputs in 1..5 {
+        let mut stacks = vec![empty; usize::from(inputs)];
+        assert!(!reads(&tx(inputs, &stacks)), "{inputs} empty stacks");
+        stacks[usize::from(inputs) - 1] = item;
+        assert!(reads(&tx(inputs, &stacks)), "the last stack holds something");
+        stacks[usize::from(inputs) - 1] = empty_item;
+        assert!(reads(&tx(inputs, &stacks)), "an empty item is an item");
+    }
+    assert!(!reads(&tx(0, &[])), "no input, but the flag");
+    for flag in [2, 3, 0xff] {
+        let mut bytes = tx(1, &[item]);
+        bytes[5] = flag;
+        assert!(!reads(&bytes), "flag {flag}");
+    }
+}

@@ -213,3 +213,41 @@ fn every_known_failure_has_tests_or_a_reason() {
         assert!(excused || !tests_named_in(&row, &code).is_empty(), "{row}");
     }
 }
+
+/// docs/consensus.md names for each point where implementations go wrong the tests that hold it.
+#[test]
+fn every_point_of_consensus_has_tests() {
+    let code = all_code();
+    let rows = table_rows("docs/consensus.md");
+    assert!(rows.len() >= 60, "{}", rows.len());
+    for row in rows {
+        assert!(!tests_named_in(&row, &code).is_empty(), "{row}");
+    }
+}
+
+/// A reject reason is reached by the differential run or stands in docs/consensus.md's last table.
+#[test]
+fn every_reject_reason_is_reached_or_listed() {
+    const FIRST: [&str; 9] =
+        ["bad", "block", "duplicate", "high", "inconclusive", "prev", "time", "too", "unexpected"];
+    let reached = read("crates/chain/tests/differential.rs");
+    let listed = read("docs/consensus.md");
+    let mut reasons = std::collections::BTreeSet::new();
+    for room in ["consensus", "chain"] {
+        for file in sources(&root().join("crates").join(room)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for literal in text.split('"') {
+                let end = literal.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+                let word = &literal[..end.unwrap_or(literal.len())];
+                if word.split_once('-').is_some_and(|(first, _)| FIRST.contains(&first)) {
+                    reasons.insert(word.to_owned());
+                }
+            }
+        }
+    }
+    assert!(reasons.len() > 35, "{reasons:?}");
+    for reason in reasons {
+        let found = [format!("\"{reason}\""), format!("\"{reason}(")].iter().any(|at| reached.contains(at));
+        assert!(found || listed.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}

@@ -252,9 +252,14 @@ impl Core {
                 let height = self.shared.tree.read().node(applied.id).height;
                 let block = &applied.prepared.block;
                 let reject = scripts::reject(&self.shared, block, height, &applied.undo, (place, &failure))?;
-                // It came first, so whatever was found in a later block does not count.
+                // It came first, so whatever was found in a later block does not count. Its checks
+                // are waited for all the same: none outlives the verdict.
                 step.failure = Some((applied.id, reject));
-                step.applied.clear();
+                for later in step.applied.drain(..) {
+                    if let Some(scripts) = later.scripts {
+                        scripts.recv().map_err(|_| Fatal("a script check died".into()))?.ok();
+                    }
+                }
                 break;
             }
             step.held_bytes += held_bytes(applied.prepared.size, &applied.undo);

@@ -349,7 +349,10 @@ fn p2sh_witness_and_taproot_hold_at_every_height_but_in_three_blocks() {
     let test = hash("00000000dd30457c001f4095d208cc1296b0eed002427aa599874af7a432b105");
     assert_eq!(script_flags(&test, Height(394), &Params::testnet3()), ScriptFlags::NONE);
     assert_eq!(script_flags(&test, Height(394), &main), always);
-    assert_eq!(script_flags(&some, Height(1), &Params::regtest(RegtestOptions::default())), ScriptFlags::MANDATORY);
+    assert_eq!(
+        script_flags(&some, Height(1), &Params::regtest(RegtestOptions::default())),
+        ScriptFlags::MANDATORY
+    );
     assert_eq!(always | buried, ScriptFlags::MANDATORY);
 }
 
@@ -424,4 +427,14 @@ fn networks_begin_where_core_begins_them() {
     let own = Params::signet(Some(bitcoin::ScriptBuf::from_bytes(vec![0x51])));
     assert_eq!(hex::encode(own.magic), "54d26fbd");
     assert!(own.assume_valid.is_none() && own.dns_seeds.is_empty());
+}
+
+/// Taproot is a flag of every height by now, and nothing waits for miners but the test dummy.
+#[test]
+fn the_test_dummy_is_the_only_deployment_left() {
+    for network in [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest]
+    {
+        let names: Vec<_> = Params::for_network(network).deployments.iter().map(|one| one.name).collect();
+        assert_eq!(names, ["testdummy"], "{network}");
+    }
 }

@@ -9,10 +9,10 @@ use bitcoin::{
     Amount, Block, BlockHash, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
 };
 use ironpeer_consensus::{
-    Ancestry, BlockIds, BuriedDeployment, CheckBlock, Connected, DisconnectError, Params, RegtestOptions,
-    ScriptFlags, ScriptMode, SequenceLocks, add_witness_commitment, block_subsidy, calculate_sequence_locks,
-    check_block, check_signet_solution, check_transaction, check_tx_inputs, connect_block,
-    contextual_check_block, disconnect_block, format_money, is_block_mutated, is_final_tx,
+    Ancestry, BlockIds, BuriedDeployment, CheckBlock, CoinSource, Connected, DisconnectError, Params,
+    RegtestOptions, ScriptFlags, ScriptMode, SequenceLocks, add_witness_commitment, block_subsidy,
+    calculate_sequence_locks, check_block, check_signet_solution, check_transaction, check_tx_inputs,
+    connect_block, contextual_check_block, disconnect_block, format_money, is_block_mutated, is_final_tx,
     sequence_locks_met, sigops, witness_commitment_index,
 };
 use ironpeer_primitives::{BlockClass, BlockReject, Coin, Height, TxClass};
@@ -635,6 +635,67 @@ fn sigops_behind_hashes_count_when_connecting() {
     assert_eq!(reject.to_string(), "bad-blk-sigops, too many sigops");
     tx.input.pop();
     assert_eq!(bench.connect(vec![tx]).unwrap().sigop_cost, 80_000);
+}
+
+#[test]
+fn an_excepted_blocks_own_flags_count_its_sigops_too() {
+    let redeem = ScriptBuf::from_bytes(vec![0xac; 510]);
+    let script_sig = ScriptBuf::builder()
+        .push_slice(bitcoin::script::PushBytesBuf::try_from(redeem.to_bytes()).unwrap())
+        .into_script();
+    let mut bench = Bench::new(3);
+    let mut tx = spend(&[], vec![pay(1)]);
+    for n in 0..40 {
+        let output = TxOut { value: Amount::from_sat(1), script_pubkey: redeem.to_p2sh() };
+        bench.coins.0.insert(outpoint(n), Coin { output, height: Height(1), is_coinbase: false });
+        tx.input.push(TxIn { script_sig: script_sig.clone(), ..input(outpoint(n)) });
+    }
+    let block = block_on(&bench.chain, &bench.params, op_true(), Amount::ZERO, vec![tx], 5);
+    assert_eq!(reason(bench.connect_block(block.clone())), "bad-blk-sigops");
+    bench.params.script_flag_exceptions = vec![(block.block_hash(), ScriptFlags::NONE)];
+    let connected = bench.connect_block(block).unwrap();
+    assert_eq!(connected.sigop_cost, 0);
+    // Those of its height come on top of the listed ones, as in Core.
+    assert_eq!(
+        connected.checks[0].flags(),
+        ScriptFlags::DERSIG
+            | ScriptFlags::CHECKLOCKTIMEVERIFY
+            | ScriptFlags::CHECKSEQUENCEVERIFY
+            | ScriptFlags::NULLDUMMY
+    );
+}
+
+/// Coins that count how often they are asked for.
+struct Asked<'a> {
+    coins: &'a Coins,
+    times: std::cell::Cell<usize>,
+}
+
+impl CoinSource for Asked<'_> {
+    fn coin(&self, outpoint: &OutPoint) -> Option<Coin> {
+        self.times.set(self.times.get() + 1);
+        self.coins.coin(outpoint)
+    }
+}
+
+/// Zebra once added up values again for every input; here nothing grows faster than the block.
+#[test]
+fn ghsa_4g24_each_coin_is_asked_for_once() {
+    const INPUTS: u32 = 2_000;
+    let mut bench = Bench::new(3);
+    let mut tx = spend(&[], vec![pay(1); 50]);
+    for vout in 0..INPUTS {
+        let from = OutPoint { vout, ..outpoint(9) };
+        bench.coins.0.insert(from, coin(1, 1, false));
+        tx.input.push(input(from));
+    }
+    let block = Arc::new(block_on(&bench.chain, &bench.params, op_true(), Amount::ZERO, vec![tx], 5));
+    let ids = BlockIds::of(&block);
+    let asked = Asked { coins: &bench.coins, times: std::cell::Cell::new(0) };
+    connect_block(&block, &ids, &bench.chain, &bench.params, &asked, ScriptMode::Check).unwrap();
+    // Once for each input, and once for each output that must not be there yet (BIP30).
+    let outputs: usize = block.txdata.iter().map(|tx| tx.output.len()).sum();
+    assert!(asked.times.get() <= INPUTS as usize + outputs, "{}", asked.times.get());
 }
 
 #[test]

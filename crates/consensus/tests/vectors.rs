@@ -226,7 +226,10 @@ fn the_seam_checks_counts_and_rules_before_the_kernel_would_abort() {
         |spent: Vec<TxOut>, flags| TxScriptCheck::new(Arc::new(tx.clone()), spent, flags).verify(&cache);
     let no_verdict = |error| Err(ScriptFailure::NoVerdict { input: 0, error });
     assert_eq!(run(vec![output.clone()], ScriptFlags::MANDATORY), Ok(()));
-    assert_eq!(run(vec![], ScriptFlags::MANDATORY), no_verdict(SeamError::SpentOutputs { spent: 0, inputs: 1 }));
+    assert_eq!(
+        run(vec![], ScriptFlags::MANDATORY),
+        no_verdict(SeamError::SpentOutputs { spent: 0, inputs: 1 })
+    );
     assert_eq!(
         run(vec![output.clone(), output.clone()], ScriptFlags::MANDATORY),
         no_verdict(SeamError::SpentOutputs { spent: 2, inputs: 1 })
@@ -263,4 +266,27 @@ fn only_admission_fills_the_cache_and_a_hit_skips_scripts() {
     assert_eq!(good.verify_and_remember(&cache), Ok(()));
     assert_eq!(bad(ScriptFlags::MANDATORY).verify(&cache), Ok(()));
     assert!(bad(ScriptFlags::P2SH).verify(&cache).is_err(), "under other rules it runs");
+}
+
+/// One input that fails keeps the transaction out, however many passed before it.
+#[test]
+fn a_pass_is_remembered_only_if_every_input_passed() {
+    let (mut tx, good) = op_true_spend();
+    let mut second = tx.input[0].clone();
+    second.previous_output.vout += 1;
+    tx.input.push(second);
+    let bad = TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(vec![0x00]) };
+    let (tx, cache) = (Arc::new(tx), ScriptCache::new(1 << 16, [3; 32]));
+    let check = |spent| TxScriptCheck::new(Arc::clone(&tx), spent, ScriptFlags::MANDATORY);
+    for _ in 0..2 {
+        let failing = check(vec![good.clone(), bad.clone()]);
+        assert_eq!(failing.verify_and_remember(&cache), Err(ScriptFailure::Invalid { input: 1 }));
+    }
+    // Not a signature's pass is remembered but the whole transaction's, witnesses included.
+    assert_eq!(check(vec![good.clone(), good.clone()]).verify_and_remember(&cache), Ok(()));
+    let mut other = (*tx).clone();
+    other.input[1].witness = bitcoin::Witness::from_slice(&[[1u8]]);
+    assert_eq!(other.compute_txid(), tx.compute_txid());
+    let other = TxScriptCheck::new(Arc::new(other), vec![good.clone(), bad], ScriptFlags::MANDATORY);
+    assert_eq!(other.verify(&cache), Err(ScriptFailure::Invalid { input: 1 }), "it ran");
 }

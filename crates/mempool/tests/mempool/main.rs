@@ -9,4 +9,5 @@ mod packages;
 mod persistence;
 mod properties;
 mod replacement;
+mod scripts;
 mod support;

@@ -127,7 +127,7 @@ impl Node {
         Self::build(config, cache(), log)
     }
 
-    fn build(config: Config, checker: Arc<dyn TxChecker>, log: Arc<dyn LogSink>) -> Self {
+    pub fn build(config: Config, checker: Arc<dyn TxChecker>, log: Arc<dyn LogSink>) -> Self {
         let clock = Arc::new(FixedClock::at(NOW));
         let params = Arc::new(Params::regtest(RegtestOptions::default()));
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
