@@ -155,7 +155,8 @@ impl Subnet {
             None => (text, None),
         };
         let address: IpAddr = address.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-        let (value, v4) = spread(address);
+        // An IPv4 address inside IPv6 is an IPv4 address, here as in `contains`.
+        let (value, v4) = spread(address.to_canonical());
         let width = if v4 { 32 } else { 128 };
         let mask = match mask {
             None => bits_mask(width),

@@ -61,6 +61,8 @@ fn subnets_hold_what_they_say() {
     assert!(holds("1.2.3.4", "1.2.3.4") && !holds("1.2.3.4", "1.2.3.5"));
     assert!(holds("1.2.3.0/24", "1.2.3.77") && holds("1.2.3.0/255.255.255.0", "1.2.3.77"));
     assert!(holds("0.0.0.0/0", "9.9.9.9") && !holds("0.0.0.0/0", "::2") && holds("::/0", "::2"));
+    // GHSA-63wg: written either way it is the same address.
+    assert!(holds("::ffff:1.2.3.4", "1.2.3.4") && holds("1.2.3.4", "::ffff:1.2.3.4"));
     for bad in ["", "1.2.3.4/33", "1.2.3.4/255.0.255.0", "::1/129", "name", "1.2.3.4/x"] {
         assert_eq!(net(bad), None, "{bad}");
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::seats::Seats;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -11,7 +12,6 @@ use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,7 +60,7 @@ impl HealthServer {
 
 async fn accept(listener: TcpListener, probes: Arc<Probes>, closing: CancellationToken, tasks: TaskTracker) {
     let local_only = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let sockets = Arc::new(Semaphore::new(SOCKETS));
+    let seats = Seats::new(SOCKETS);
     loop {
         let accepted = tokio::select! {
             () = closing.cancelled() => return,
@@ -71,7 +71,7 @@ async fn accept(listener: TcpListener, probes: Arc<Probes>, closing: Cancellatio
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(permit) = Arc::clone(&sockets).try_acquire_owned() else { continue };
+        let Some(seat) = seats.take() else { continue };
         let (probes, closing) = (Arc::clone(&probes), closing.clone());
         tasks.spawn(async move {
             let service = hyper::service::service_fn(|request| {
@@ -86,9 +86,9 @@ async fn accept(listener: TcpListener, probes: Arc<Probes>, closing: Cancellatio
             tokio::select! {
                 // A caller that broke off bears it alone.
                 _ = connection => {}
+                () = seat.given_away() => {}
                 () = closing.cancelled() => {}
             }
-            drop(permit);
         });
     }
 }

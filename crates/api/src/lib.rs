@@ -13,6 +13,7 @@ mod health;
 pub mod json;
 pub mod limits;
 mod methods;
+mod seats;
 mod server;
 mod table;
 mod tx_json;

@@ -15,8 +15,9 @@ pub const BODY_BYTES: usize = 0x0200_0000;
 /// stack; smaller refuses requests Core takes.
 pub const JSON_DEPTH: usize = 512;
 
-/// Open sockets of one door. Beyond it a new socket is closed at once. Smaller starves callers
-/// that open one connection a call; larger costs descriptors the peers need.
+/// Open sockets of one door. Beyond it a new one takes the place of one that is not being served,
+/// strangers first. Smaller closes callers' idle connections sooner; larger costs descriptors the
+/// peers need.
 pub const SOCKETS: usize = 256;
 
 /// How long a caller with a wrong password waits for its answer. It delays that connection alone.

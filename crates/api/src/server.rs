@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Subnet;
 use crate::dialect::{Answer, Caller, Door};
 use crate::limits::{self, BODY_BYTES, DRAIN, HEADER_BYTES, REQUEST_DEADLINE, SOCKETS, WRITE_STALL};
+use crate::seats::{Seat, Seats};
 
 /// What of the server can be chosen.
 #[derive(Clone, Debug)]
@@ -65,7 +66,7 @@ struct Shared {
     /// Requests that may be under way. `waitfor*` and mining calls hold one for as long as they
     /// take but no thread, so the others go on beside them.
     under_way: Arc<Semaphore>,
-    sockets: Arc<Semaphore>,
+    seats: Arc<Seats>,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -84,7 +85,7 @@ impl RpcServer {
             allow,
             idle: config.idle,
             under_way: Arc::new(Semaphore::new(config.threads.max(1) + config.work_queue.max(1))),
-            sockets: Arc::new(Semaphore::new(SOCKETS)),
+            seats: Seats::new(SOCKETS),
             closing: closing.clone(),
             tasks: tasks.clone(),
         });
@@ -120,24 +121,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        // A socket beyond the cap is closed at once by being dropped.
-        let Ok(permit) = Arc::clone(&shared.sockets).try_acquire_owned() else { continue };
-        let connection_shared = Arc::clone(&shared);
-        shared.tasks.spawn(async move {
-            serve_connection(stream, peer, connection_shared).await;
-            drop(permit);
-        });
+        // Without a seat the socket is closed at once by being dropped.
+        let Some(seat) = shared.seats.take() else { continue };
+        shared.tasks.spawn(serve_connection(stream, peer, Arc::new(seat), Arc::clone(&shared)));
     }
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, shared: Arc<Shared>) {
     // Replies are written whole; waiting for more to send only adds latency.
     let _ = stream.set_nodelay(true);
     let closing = shared.closing.clone();
     let idle = shared.idle;
+    let asking = Arc::clone(&seat);
     let service = hyper::service::service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(respond(request, peer, shared).await) }
+        let (seat, shared) = (Arc::clone(&asking), Arc::clone(&shared));
+        async move { Ok::<_, Infallible>(respond(request, peer, &seat, shared).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -147,6 +145,7 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = seat.given_away() => return,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -176,7 +175,7 @@ fn may_connect(allow: &[Subnet], peer: IpAddr) -> bool {
 
 /// From headers to answer: address, method, path and password are checked before a byte of the
 /// body is read.
-async fn respond(request: Request<Incoming>, peer: SocketAddr, shared: Arc<Shared>) -> Reply {
+async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shared: Arc<Shared>) -> Reply {
     let log = &shared.door.log;
     let http_log = |text: String| log.log(LogLine::debug(LogCategory::Http, text));
     if !may_connect(&shared.allow, peer.ip()) {
@@ -205,6 +204,7 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, shared: Arc<Share
             return unauthorized();
         }
     };
+    let _service = seat.serve();
     let Ok(slot) = Arc::clone(&shared.under_way).try_acquire_owned() else {
         log.log(LogLine::warning(
             "Request rejected because http work queue depth exceeded, it can be increased with the -rpcworkqueue= setting",

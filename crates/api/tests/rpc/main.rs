@@ -3,5 +3,6 @@
 mod cases;
 mod dialect;
 mod health;
+mod hostile;
 mod methods;
 mod support;
