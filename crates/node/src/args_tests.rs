@@ -202,3 +202,20 @@ fn help_names_options_and_hides_debug_ones() {
     assert!(!help.contains("-stopatheight"));
     assert!(help.lines().all(|line| line.len() <= 79));
 }
+
+/// What is set stands in the log, but no password.
+#[test]
+fn secrets_are_not_logged() {
+    let line = "-rpcpassword=hunter2 -rpcuser=alice -rpcauth=bob:salt$hunter2 -torpassword=hunter2 -par=3";
+    let mut args = args(line, "rpcpassword=hunter2\nrpcauth=carol:salt$hunter2\n[main]\nrpcuser=hunter2\n");
+    args.rw_settings.insert("rpcpassword".to_owned(), "hunter2".into());
+    let lines: Vec<String> = args.summary().into_iter().map(|line| line.text.into_owned()).collect();
+    assert!(lines.iter().all(|line| !line.contains("hunter2")), "{lines:?}");
+    for shown in [
+        "Command-line arg: rpcpassword=****",
+        "Config file arg: rpcauth=****",
+        "Setting file arg: rpcpassword = ****",
+    ] {
+        assert!(lines.contains(&shown.to_owned()), "{lines:?}");
+    }
+}

@@ -86,8 +86,12 @@ pub fn write_cookie(path: &Path, readers: CookieReaders) -> std::io::Result<Cook
     let password = hex::encode(bytes);
     let mut temporary = path.to_owned().into_os_string();
     temporary.push(".tmp");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What lies there, a link to somewhere else included, goes and is not written through.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(format!("{COOKIE_USER}:{password}").as_bytes())?;
     file.set_permissions(fs::Permissions::from_mode(readers.mode()))?;
     drop(file);

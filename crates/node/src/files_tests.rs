@@ -25,6 +25,21 @@ fn a_cookie_that_cannot_be_written_leaves_nothing() {
     assert!(!dir.path().join(".cookie").exists());
 }
 
+/// Zebra GHSA-jg86: where the cookie shall stand lies a link to another file.
+#[test]
+fn ghsa_jg86_a_cookie_is_not_written_through_a_link() {
+    for name in [".cookie", ".cookie.tmp"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join(".cookie"), dir.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join(name)).unwrap();
+        let cookie = write_cookie(&path, CookieReaders::All).unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_file(), "{name}");
+        drop(cookie);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious", "{name}");
+    }
+}
+
 #[test]
 fn the_pid_file_names_this_process() {
     let dir = tempfile::tempdir().unwrap();

@@ -87,6 +87,22 @@ fn one_kind_of_line_cannot_fill_the_disk() {
     assert_eq!(lines.last().unwrap(), "[*] another kind");
 }
 
+/// CVE-2025-54604, 54605: a million lines that strangers can provoke leave few on disk.
+#[test]
+fn cve_2025_54604_54605_a_million_lines_leave_few_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_at(dir.path(), |config| config.rate_limit = true);
+    log.start().unwrap();
+    for n in 0..250_000 {
+        log.log(LogLine::info(format!("connected to self at 203.0.113.{}:8333, disconnecting", n % 256)));
+        log.log(LogLine::error(format!("ConnectBlock: Consensus::CheckTxInputs: {n:064x}, bad-txns-inputs")));
+        log.log(LogLine::warning(format!("ThreadRPCServer incorrect password attempt from 192.0.2.1:{n}")));
+        log.log(LogLine::info(format!("socket error accept failed: {n}")));
+    }
+    let size = std::fs::metadata(dir.path().join("debug.log")).unwrap().len();
+    assert!(size <= 5 << 20, "{size}");
+}
+
 #[test]
 fn a_long_file_is_shortened_and_a_moved_one_opened_anew() {
     let dir = tempfile::tempdir().unwrap();

@@ -308,7 +308,9 @@ impl Args {
             self.summarize("Config file arg:", &prefix, settings, &mut lines);
         }
         for (name, value) in &self.rw_settings {
-            lines.push(LogLine::info(format!("Setting file arg: {name} = {value}")));
+            let secret = self.option(name).is_some_and(|opt| opt.flags & SENSITIVE != 0);
+            let shown = if secret { "****".to_owned() } else { value.to_string() };
+            lines.push(LogLine::info(format!("Setting file arg: {name} = {shown}")));
         }
         self.summarize("Command-line arg:", "", &self.command_line, &mut lines);
         lines
