@@ -51,9 +51,11 @@ enum State {
     Completed,
 }
 
+/// Kept small: there may be thousands of each peer.
 #[derive(Clone, Debug)]
 struct Announcement {
-    id: GenTxid,
+    /// The hash is a wtxid.
+    wtxid: bool,
     state: State,
     /// Microseconds: when to ask (before), when to give up (after asking).
     time: i64,
@@ -61,6 +63,17 @@ struct Announcement {
     sequence: u64,
     /// Random, above all others for peers we chose.
     priority: u64,
+}
+
+impl Announcement {
+    /// What was announced under this hash.
+    fn id(&self, hash: TxHash) -> GenTxid {
+        if self.wtxid {
+            GenTxid::Wtxid(Wtxid::from_byte_array(hash))
+        } else {
+            GenTxid::Txid(Txid::from_byte_array(hash))
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +91,8 @@ struct PeerUse {
 pub struct RequestTracker {
     salt: (u64, u64),
     next_sequence: u64,
-    hashes: BTreeMap<TxHash, BTreeMap<PeerId, Announcement>>,
+    /// All of a hash lie together. One map, since a map for each hash would cost a kilobyte each.
+    announcements: BTreeMap<(TxHash, PeerId), Announcement>,
     peers: BTreeMap<PeerId, PeerUse>,
     /// Announcements that wait for their time.
     waiting: BTreeSet<(i64, TxHash, PeerId)>,
@@ -90,10 +104,15 @@ impl RequestTracker {
         Self {
             salt: (rng.next_u64(), rng.next_u64()),
             next_sequence: 0,
-            hashes: BTreeMap::new(),
+            announcements: BTreeMap::new(),
             peers: BTreeMap::new(),
             waiting: BTreeSet::new(),
         }
+    }
+
+    fn of(&self, hash: &TxHash) -> impl Iterator<Item = (PeerId, &Announcement)> {
+        let all = (*hash, PeerId(0))..=(*hash, PeerId(u64::MAX));
+        self.announcements.range(all).map(|((_, peer), one)| (*peer, one))
     }
 
     fn priority(&self, hash: &TxHash, peer: PeerId, preferred: bool) -> u64 {
@@ -107,14 +126,18 @@ impl RequestTracker {
     /// it announced the same hash before and that is still tracked.
     pub fn announced(&mut self, peer: PeerId, id: GenTxid, preferred: bool, time: i64) {
         let hash = id.hash();
-        if self.hashes.get(&hash).is_some_and(|peers| peers.contains_key(&peer)) {
+        if self.announcements.contains_key(&(hash, peer)) {
             return;
         }
-        let priority = self.priority(&hash, peer, preferred);
-        let announcement =
-            Announcement { id, state: State::Delayed, time, sequence: self.next_sequence, priority };
+        let announcement = Announcement {
+            wtxid: matches!(id, GenTxid::Wtxid(_)),
+            state: State::Delayed,
+            time,
+            sequence: self.next_sequence,
+            priority: self.priority(&hash, peer, preferred),
+        };
         self.next_sequence += 1;
-        self.hashes.entry(hash).or_default().insert(peer, announcement);
+        self.announcements.insert((hash, peer), announcement);
         self.peers.entry(peer).or_default().announcements.insert(hash);
         self.waiting.insert((time, hash, peer));
     }
@@ -122,9 +145,7 @@ impl RequestTracker {
     /// Moves an announcement to another state and keeps the indexes in step. Does not look for
     /// a successor.
     fn set_state(&mut self, hash: &TxHash, peer: PeerId, state: State, time: i64) {
-        let Some(entry) = self.hashes.get_mut(hash).and_then(|peers| peers.get_mut(&peer)) else {
-            return;
-        };
+        let Some(entry) = self.announcements.get_mut(&(*hash, peer)) else { return };
         let usage = self.peers.entry(peer).or_default();
         match entry.state {
             State::Delayed => {
@@ -159,21 +180,20 @@ impl RequestTracker {
     /// Names the ready announcement with the highest priority as the one to ask next, unless
     /// one is being asked. A better one replaces a best one not asked yet.
     fn select(&mut self, hash: &TxHash) {
-        let Some(peers) = self.hashes.get(hash) else { return };
-        if peers.values().any(|one| one.state == State::Requested) {
+        if self.of(hash).any(|(_, one)| one.state == State::Requested) {
             return;
         }
-        let candidate = peers
-            .iter()
+        let candidate = self
+            .of(hash)
             .filter(|(_, one)| matches!(one.state, State::Ready | State::Best))
             .max_by_key(|(_, one)| one.priority)
-            .map(|(peer, one)| (*peer, one.state, one.time));
+            .map(|(peer, one)| (peer, one.state, one.time));
         let Some((peer, state, time)) = candidate else { return };
         if state == State::Best {
             return;
         }
         let former =
-            peers.iter().find(|(_, one)| one.state == State::Best).map(|(peer, one)| (*peer, one.time));
+            self.of(hash).find(|(_, one)| one.state == State::Best).map(|(peer, one)| (peer, one.time));
         if let Some((former, former_time)) = former {
             self.set_state(hash, former, State::Ready, former_time);
         }
@@ -182,12 +202,11 @@ impl RequestTracker {
 
     /// Ends one announcement. When all of a hash are ended, it is forgotten.
     fn complete(&mut self, hash: &TxHash, peer: PeerId) {
-        let Some(peers) = self.hashes.get(hash) else { return };
-        let Some(entry) = peers.get(&peer) else { return };
+        let Some(entry) = self.announcements.get(&(*hash, peer)) else { return };
         if entry.state == State::Completed {
             return;
         }
-        if peers.iter().all(|(other, one)| *other == peer || one.state == State::Completed) {
+        if self.of(hash).all(|(other, one)| other == peer || one.state == State::Completed) {
             self.forget(hash);
             return;
         }
@@ -200,12 +219,10 @@ impl RequestTracker {
 
     /// The transaction is there (or will never be wanted): all its announcements go.
     pub fn forget(&mut self, hash: &TxHash) {
-        let Some(peers) = self.hashes.get(hash) else { return };
-        let peers: Vec<PeerId> = peers.keys().copied().collect();
+        let peers: Vec<PeerId> = self.of(hash).map(|(peer, _)| peer).collect();
         for peer in peers {
             self.remove(hash, peer);
         }
-        self.hashes.remove(hash);
     }
 
     fn remove(&mut self, hash: &TxHash, peer: PeerId) {
@@ -216,9 +233,7 @@ impl RequestTracker {
                 self.peers.remove(&peer);
             }
         }
-        if let Some(peers) = self.hashes.get_mut(hash) {
-            peers.remove(&peer);
-        }
+        self.announcements.remove(&(*hash, peer));
     }
 
     /// Forgets a peer; what was being asked of it is asked of others.
@@ -226,8 +241,7 @@ impl RequestTracker {
         let Some(usage) = self.peers.get(&peer) else { return };
         for hash in usage.announcements.clone() {
             self.remove(&hash, peer);
-            let Some(rest) = self.hashes.get(&hash) else { continue };
-            if rest.values().all(|one| one.state == State::Completed) {
+            if self.of(&hash).all(|(_, one)| one.state == State::Completed) {
                 self.forget(&hash);
             } else {
                 self.select(&hash);
@@ -244,7 +258,7 @@ impl RequestTracker {
             if time > now {
                 break;
             }
-            let Some(entry) = self.hashes.get(&hash).and_then(|peers| peers.get(&owner)) else {
+            let Some(entry) = self.announcements.get(&(hash, owner)) else {
                 self.waiting.pop_first();
                 continue;
             };
@@ -254,7 +268,7 @@ impl RequestTracker {
                     self.select(&hash);
                 }
                 _ => {
-                    expired.push((owner, entry.id));
+                    expired.push((owner, entry.id(hash)));
                     self.complete(&hash, owner);
                 }
             }
@@ -264,8 +278,8 @@ impl RequestTracker {
             .get(&peer)
             .into_iter()
             .flat_map(|usage| &usage.best)
-            .filter_map(|hash| self.hashes.get(hash)?.get(&peer))
-            .map(|one| (one.sequence, one.id))
+            .filter_map(|hash| Some((hash, self.announcements.get(&(*hash, peer))?)))
+            .map(|(hash, one)| (one.sequence, one.id(*hash)))
             .collect();
         found.sort_unstable_by_key(|(sequence, _)| *sequence);
         (found.into_iter().map(|(_, id)| id).collect(), expired)
@@ -273,18 +287,13 @@ impl RequestTracker {
 
     /// `peer` was asked; given up at `expiry`.
     pub fn requested(&mut self, peer: PeerId, hash: &TxHash, expiry: i64) {
-        let known = self.hashes.get(hash).and_then(|peers| peers.get(&peer));
+        let known = self.announcements.get(&(*hash, peer));
         if known.is_none_or(|one| matches!(one.state, State::Requested | State::Completed)) {
             return;
         }
         // Whoever else was asked or named before makes way.
-        let others: Vec<(PeerId, State, i64)> = self
-            .hashes
-            .get(hash)
-            .into_iter()
-            .flatten()
-            .map(|(other, one)| (*other, one.state, one.time))
-            .collect();
+        let others: Vec<(PeerId, State, i64)> =
+            self.of(hash).map(|(other, one)| (other, one.state, one.time)).collect();
         for (other, state, time) in others {
             match state {
                 State::Best if other != peer => self.set_state(hash, other, State::Ready, time),
@@ -312,13 +321,7 @@ impl RequestTracker {
 
     /// Peers that announced a hash and did not fail to deliver it.
     pub fn candidates(&self, hash: &TxHash) -> Vec<PeerId> {
-        self.hashes
-            .get(hash)
-            .into_iter()
-            .flatten()
-            .filter(|(_, one)| one.state != State::Completed)
-            .map(|(peer, _)| *peer)
-            .collect()
+        self.of(hash).filter(|(_, one)| one.state != State::Completed).map(|(peer, _)| peer).collect()
     }
 
     /// Announcements tracked of all peers.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use bitcoin::Wtxid;
 use bitcoin::hashes::Hash;
 use ironpeer_primitives::PeerId;
@@ -21,35 +23,34 @@ impl RequestTracker {
     /// Recomputes every index from the announcements.
     fn check(&self) {
         let mut waiting = 0;
-        for (hash, peers) in &self.hashes {
-            assert!(peers.values().any(|one| one.state != State::Completed), "a finished hash is kept");
-            let selected =
-                peers.values().filter(|one| matches!(one.state, State::Best | State::Requested)).count();
-            let ready = peers.values().any(|one| one.state == State::Ready);
-            assert!(selected <= 1 && (selected == 1 || !ready));
-            if let Some(best) = peers.values().find(|one| one.state == State::Best) {
-                for other in peers.values().filter(|one| one.state == State::Ready) {
+        let hashes: BTreeSet<_> = self.announcements.keys().map(|(hash, _)| *hash).collect();
+        for hash in &hashes {
+            let states =
+                |wanted: &[State]| self.of(hash).filter(|(_, one)| wanted.contains(&one.state)).count();
+            assert!(states(&[State::Completed]) < self.of(hash).count(), "a finished hash is kept");
+            let selected = states(&[State::Best, State::Requested]);
+            assert!(selected <= 1 && (selected == 1 || states(&[State::Ready]) == 0));
+            if let Some((_, best)) = self.of(hash).find(|(_, one)| one.state == State::Best) {
+                for (_, other) in self.of(hash).filter(|(_, one)| one.state == State::Ready) {
                     assert!(best.priority >= other.priority);
                 }
             }
-            for (peer, one) in peers {
-                let usage = &self.peers[peer];
+            for (peer, one) in self.of(hash) {
+                let usage = &self.peers[&peer];
                 assert!(usage.announcements.contains(hash));
                 assert_eq!(usage.best.contains(hash), one.state == State::Best);
                 let waits = matches!(one.state, State::Delayed | State::Requested);
-                assert_eq!(self.waiting.contains(&(one.time, *hash, *peer)), waits);
+                assert_eq!(self.waiting.contains(&(one.time, *hash, peer)), waits);
                 waiting += usize::from(waits);
             }
         }
         assert_eq!(self.waiting.len(), waiting);
-        let announced: usize = self.hashes.values().map(|peers| peers.len()).sum();
-        assert_eq!(self.len(), announced);
+        assert_eq!(self.len(), self.announcements.len());
         for (peer, usage) in &self.peers {
             let requested = self
-                .hashes
-                .values()
-                .filter_map(|peers| peers.get(peer))
-                .filter(|one| one.state == State::Requested)
+                .announcements
+                .iter()
+                .filter(|((_, owner), one)| owner == peer && one.state == State::Requested)
                 .count();
             assert_eq!(usage.requested, requested);
         }
@@ -101,7 +102,7 @@ fn a_refusal_or_a_disconnect_hands_over_at_once() {
     assert_eq!(tracker.requestable(PeerId(3 - next), 3).0, [tx(1)]);
     tracker.check();
     tracker.forget(&tx(1).hash());
-    assert_eq!((tracker.len(), tracker.hashes.len(), tracker.waiting.len()), (0, 0, 0));
+    assert_eq!((tracker.len(), tracker.announcements.len(), tracker.waiting.len()), (0, 0, 0));
 }
 
 #[test]
@@ -147,7 +148,7 @@ proptest! {
                 }
                 Step::Request(peer) => {
                     for id in tracker.requestable(PeerId(peer), now).0 {
-                        let asked = tracker.hashes[&id.hash()].values().any(|one| one.state == State::Requested);
+                        let asked = tracker.of(&id.hash()).any(|(_, one)| one.state == State::Requested);
                         prop_assert!(!asked);
                         tracker.requested(PeerId(peer), &id.hash(), now + 60 * SECOND);
                     }

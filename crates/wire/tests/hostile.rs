@@ -1,49 +1,13 @@
 //! What strangers may send: no input panics, and no length prefix is believed.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod allocations;
 
+use allocations::{HELD, LARGEST, MOST, Watching};
 use bitcoin::p2p::Magic;
 use ironpeer_wire::limits::MAX_DECODED_FACTOR;
 use ironpeer_wire::{Command, Message, V1Decoder, encode, encode_frame};
 use proptest::prelude::*;
-
-/// Remembers what the thread holds, the most it held, and its largest single reservation.
-struct Watching;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn note(size: usize, change: isize) {
-    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + change);
-        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
-    });
-}
-
-// SAFETY: passes every call on to the system allocator unchanged.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Watching {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size(), layout.size() as isize);
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        note(0, -(layout.size() as isize));
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // For a moment both may be there.
-        note(size, size as isize);
-        note(0, -(layout.size() as isize));
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
