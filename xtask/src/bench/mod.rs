@@ -3,6 +3,7 @@
 mod doors;
 mod hashing;
 mod measure;
+mod peers;
 mod relay;
 mod replay;
 
@@ -134,11 +135,12 @@ fn table(args: &[String]) -> Result<(), Failure> {
         txs_per_block: number(args, "--txs", txs)?,
     };
     let mut rows = Vec::new();
-    let scenes: [(&str, Scene); 4] = [
+    let scenes: [(&str, Scene); 5] = [
         ("replaying the same block files with both engines", replay::rows),
         ("hashing headers", hashing::rows),
         ("relaying blocks down a line of six nodes", relay::rows),
         ("starting, answering, admitting, stopping", doors::rows),
+        ("holding idle peers", peers::rows),
     ];
     for (what, scene) in scenes {
         eprintln!("{what} ...");

@@ -116,6 +116,18 @@ impl DemoNode {
         Ok(())
     }
 
+    /// Where it listens for peers, on loopback.
+    pub const fn p2p_port(&self) -> u16 {
+        self.p2p_port
+    }
+
+    /// Memory of the process that is in use now, in KiB.
+    pub fn resident_kib(&self) -> Result<u64, Failure> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
     /// Calls a method of its JSON-RPC.
     pub fn call(&mut self, method: &str, params: &[Value]) -> Result<Value, Failure> {
         self.process
