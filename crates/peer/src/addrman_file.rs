@@ -9,7 +9,6 @@ use ironpeer_wire::{DecodeError, NetAddress, PeerAddress, Reader};
 
 use super::{AddrMan, AddressInfo};
 use crate::limits::{BUCKET_SIZE, NEW_BUCKETS, NEW_BUCKETS_PER_ADDRESS, TRIED_BUCKETS};
-use crate::network::Classify;
 
 /// The format written, and the newest read (`V4_MULTIPORT`).
 const FORMAT: u8 = 4;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ironpeer_primitives::{PeerId, UnixTime};
 use ironpeer_sync::{ConnectionKind, Now};
 
-use crate::network::{Classify, Network};
+use crate::network::Network;
 use crate::shell::{Peer, Shell};
 
 /// Peers kept for their network group.

@@ -1,7 +1,7 @@
 //! What an address is good for (Core's `src/netaddress.cpp` and `src/netgroup.cpp`).
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use ironpeer_wire::{NetAddress, Service};
 
@@ -55,22 +55,11 @@ impl fmt::Display for Network {
 
 /// Core's questions to an address.
 pub trait Classify {
-    /// Can be anybody's address at all (`IsValid`).
-    fn is_valid(&self) -> bool;
-
-    /// This machine (`IsLocal`).
-    fn is_local(&self) -> bool;
-
-    /// Can be reached from anywhere (`IsRoutable`).
-    fn is_routable(&self) -> bool;
-
     /// The network it is written in, routable or not.
     fn written_network(&self) -> Network;
 
     /// The network it is reached over (`GetNetwork`).
-    fn network(&self) -> Network {
-        if self.is_routable() { self.written_network() } else { Network::Unroutable }
-    }
+    fn network(&self) -> Network;
 
     /// As [`Classify::network`], but tunnelled IPv4 counts as IPv4 (`GetNetClass`).
     fn network_class(&self) -> Network;
@@ -84,32 +73,6 @@ pub trait Classify {
 }
 
 impl Classify for NetAddress {
-    fn is_valid(&self) -> bool {
-        match self {
-            Self::Ipv4(ip) => !ip.is_unspecified() && !ip.is_broadcast(),
-            Self::Ipv6(ip) => !ip.is_unspecified() && !ip.octets().starts_with(&[0x20, 0x01, 0x0d, 0xb8]),
-            Self::Cjdns(ip) => ip.octets().starts_with(&[0xfc]),
-            Self::TorV3(_) | Self::I2p(_) => true,
-        }
-    }
-
-    fn is_local(&self) -> bool {
-        match self {
-            Self::Ipv4(ip) => matches!(ip.octets(), [127 | 0, ..]),
-            Self::Ipv6(ip) => ip.is_loopback(),
-            Self::Cjdns(_) | Self::TorV3(_) | Self::I2p(_) => false,
-        }
-    }
-
-    fn is_routable(&self) -> bool {
-        let reserved = match self {
-            Self::Ipv4(ip) => reserved_v4(*ip),
-            Self::Ipv6(ip) => reserved_v6(*ip),
-            Self::Cjdns(_) | Self::TorV3(_) | Self::I2p(_) => false,
-        };
-        self.is_valid() && !self.is_local() && !reserved
-    }
-
     fn written_network(&self) -> Network {
         match self {
             Self::Ipv4(_) => Network::Ipv4,
@@ -118,6 +81,10 @@ impl Classify for NetAddress {
             Self::I2p(_) => Network::I2p,
             Self::Cjdns(_) => Network::Cjdns,
         }
+    }
+
+    fn network(&self) -> Network {
+        if self.is_routable() { self.written_network() } else { Network::Unroutable }
     }
 
     fn network_class(&self) -> Network {
@@ -168,30 +135,6 @@ pub(crate) fn service_key(service: &Service) -> Vec<u8> {
     let mut key = service.address.key_bytes();
     key.extend(service.port.to_be_bytes());
     key
-}
-
-const fn reserved_v4(ip: Ipv4Addr) -> bool {
-    matches!(
-        ip.octets(),
-        // RFC1918, RFC2544, RFC3927, RFC6598 and RFC5737, in this order.
-        [10, ..]
-            | [192, 168, ..]
-            | [172, 16..=31, ..]
-            | [198, 18 | 19, ..]
-            | [169, 254, ..]
-            | [100, 64..=127, ..]
-            | [192, 0, 2, _]
-            | [198, 51, 100, _]
-            | [203, 0, 113, _]
-    )
-}
-
-const fn reserved_v6(ip: Ipv6Addr) -> bool {
-    matches!(
-        ip.octets(),
-        // RFC4862, RFC4193, RFC4843 and RFC7343, in this order.
-        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, ..] | [0xfc | 0xfd, ..] | [0x20, 0x01, 0x00, 0x10..=0x2f, ..]
-    )
 }
 
 /// The IPv4 address that is meant, written plainly or inside IPv6 (RFC6145, RFC6052, RFC3964,

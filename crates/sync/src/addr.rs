@@ -1,5 +1,4 @@
 use std::hash::Hasher;
-use std::net::Ipv4Addr;
 
 use bitcoin::p2p::ServiceFlags;
 use ironpeer_primitives::{LogCategory, PeerId};
@@ -27,46 +26,6 @@ const MAX_GOSSIP_BATCH: usize = 10;
 const LEAST_SENSIBLE_TIME: i64 = 100_000_000;
 /// Addresses with a nonsense time count as this old, in seconds.
 const NONSENSE_TIME_AGE: i64 = 5 * 24 * 60 * 60;
-
-/// This machine (Core's `IsLocal`).
-pub fn is_local(address: &NetAddress) -> bool {
-    match address {
-        NetAddress::Ipv4(ip) => matches!(ip.octets(), [127 | 0, ..]),
-        NetAddress::Ipv6(ip) => ip.is_loopback(),
-        NetAddress::TorV3(_) | NetAddress::I2p(_) | NetAddress::Cjdns(_) => false,
-    }
-}
-
-/// IPv4 ranges that are not on the public network (RFC 1918, 2544, 3927, 6598, 5737).
-fn is_reserved_v4(ip: Ipv4Addr) -> bool {
-    ip.is_private()
-        || ip.is_link_local()
-        || ip.is_documentation()
-        || ip.is_unspecified()
-        || ip.is_broadcast()
-        || matches!(ip.octets(), [198, 18 | 19, ..] | [100, 64..=127, ..])
-}
-
-/// Can be reached from anywhere (Core's `IsRoutable`).
-pub fn is_routable(address: &NetAddress) -> bool {
-    let reserved = match address {
-        NetAddress::Ipv4(ip) => is_reserved_v4(*ip),
-        // Documentation, ORCHID, private and link-local ranges (RFC 3849, 4843, 7343, 4193, 4862).
-        NetAddress::Ipv6(ip) => {
-            ip.is_unspecified()
-                || matches!(
-                    ip.segments(),
-                    [0x2001, 0x0db8, ..]
-                        | [0x2001, 0x0010..=0x002f, ..]
-                        | [0xfc00..=0xfdff, ..]
-                        | [0xfe80, 0, 0, 0, ..]
-                )
-        }
-        NetAddress::Cjdns(ip) => !ip.octets().starts_with(&[0xfc]),
-        NetAddress::TorV3(_) | NetAddress::I2p(_) => false,
-    };
-    !reserved && !is_local(address)
-}
 
 /// The bytes that name an address and port.
 fn key(service: &Service) -> Vec<u8> {
@@ -129,7 +88,7 @@ impl Peer {
     }
 
     fn push_address(&mut self, address: PeerAddress, rng: &mut impl Rng) {
-        let takes = self.takes_address(&address) && address.service.address != NetAddress::INVALID;
+        let takes = self.takes_address(&address) && address.service.address.is_valid();
         let Some(known) = &self.addr.known else { return };
         if !takes || known.contains(&key(&address.service)) {
             return;
@@ -205,7 +164,7 @@ impl Sync {
             }
             processed += 1;
             let reachable = address.service.address.ip().is_some();
-            if gossips && i64::from(address.time) > now - GOSSIP_AGE && is_routable(&address.service.address)
+            if gossips && i64::from(address.time) > now - GOSSIP_AGE && address.service.address.is_routable()
             {
                 self.relay_address(cx, id, address, reachable);
             }

@@ -2,7 +2,6 @@ use bitcoin::p2p::ServiceFlags;
 use ironpeer_primitives::{LogCategory, PeerId};
 use ironpeer_wire::{Command, DecodeError, Malformed, Message, SendCmpct, Service, Version, sanitize};
 
-use crate::addr::is_routable;
 use crate::event::{Action, ConnectionKind};
 use crate::limits::{
     CMPCTBLOCKS_VERSION, FEATURE_VERSION, LAST_ALERT_VERSION, MAX_ADDR_TO_SEND, MIN_PEER_PROTO_VERSION,
@@ -57,7 +56,7 @@ impl Sync {
         let height = i32::try_from(self.tip_height.0).unwrap_or(i32::MAX);
         let Some(peer) = self.peers.get(&id) else { return };
         let addr = peer.connection.addr;
-        let receiver = if is_routable(&addr.address) && addr.address.is_v1_compatible() {
+        let receiver = if addr.address.is_routable() && addr.address.is_v1_compatible() {
             addr
         } else {
             Service::INVALID
@@ -197,7 +196,7 @@ impl Sync {
             self.disconnect(cx, id);
             return;
         }
-        if inbound && is_routable(&theirs.receiver.address) {
+        if inbound && theirs.receiver.address.is_routable() {
             cx.push(Action::SeenLocal { addr: theirs.receiver });
         }
         if inbound {

@@ -550,7 +550,7 @@ impl Sync {
             cx.warning(format!("Not punishing manually connected peer {id}!"));
             return false;
         }
-        if crate::addr::is_local(&peer.connection.addr.address) {
+        if peer.connection.addr.address.is_local() {
             cx.debug(LogCategory::Net, || {
                 format!("Warning: disconnecting but not discouraging local peer {id}!")
             });

@@ -89,6 +89,38 @@ impl NetAddress {
         matches!(self, Self::Ipv4(_) | Self::Ipv6(_))
     }
 
+    /// Whether it can be anybody's address at all (Core's `IsValid`).
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        match self {
+            Self::Ipv4(ip) => !ip.is_unspecified() && !ip.is_broadcast(),
+            Self::Ipv6(ip) => !ip.is_unspecified() && !ip.octets().starts_with(&[0x20, 0x01, 0x0d, 0xb8]),
+            Self::Cjdns(ip) => ip.octets().starts_with(&[0xfc]),
+            Self::TorV3(_) | Self::I2p(_) => true,
+        }
+    }
+
+    /// Whether it is this machine (Core's `IsLocal`).
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Ipv4(ip) => matches!(ip.octets(), [127 | 0, ..]),
+            Self::Ipv6(ip) => ip.is_loopback(),
+            Self::Cjdns(_) | Self::TorV3(_) | Self::I2p(_) => false,
+        }
+    }
+
+    /// Whether it can be reached from anywhere (Core's `IsRoutable`).
+    #[must_use]
+    pub fn is_routable(&self) -> bool {
+        let reserved = match self {
+            Self::Ipv4(ip) => reserved_v4(*ip),
+            Self::Ipv6(ip) => reserved_v6(*ip),
+            Self::Cjdns(_) | Self::TorV3(_) | Self::I2p(_) => false,
+        };
+        self.is_valid() && !self.is_local() && !reserved
+    }
+
     /// Reads the 16 bytes of `addr` and `version` (Core's `SetLegacyIPv6`).
     #[must_use]
     pub fn from_v1(bytes: [u8; 16]) -> Self {
@@ -164,6 +196,32 @@ impl NetAddress {
             Self::Cjdns(ip) => put(6, &ip.octets()),
         }
     }
+}
+
+/// IPv4 ranges that are not on the public network.
+const fn reserved_v4(ip: Ipv4Addr) -> bool {
+    matches!(
+        ip.octets(),
+        // RFC1918, RFC2544, RFC3927, RFC6598 and RFC5737, in this order.
+        [10, ..]
+            | [192, 168, ..]
+            | [172, 16..=31, ..]
+            | [198, 18 | 19, ..]
+            | [169, 254, ..]
+            | [100, 64..=127, ..]
+            | [192, 0, 2, _]
+            | [198, 51, 100, _]
+            | [203, 0, 113, _]
+    )
+}
+
+/// IPv6 ranges that are not on the public network.
+const fn reserved_v6(ip: Ipv6Addr) -> bool {
+    matches!(
+        ip.octets(),
+        // RFC4862, RFC4193, RFC4843 and RFC7343, in this order.
+        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, ..] | [0xfc | 0xfd, ..] | [0x20, 0x01, 0x00, 0x10..=0x2f, ..]
+    )
 }
 
 impl Service {

@@ -170,6 +170,44 @@ fn a_mapped_ipv4_address_is_ipv4() {
     assert_eq!(Service::from(mapped), Service::from(plain));
 }
 
+/// The ranges of Core's `CNetAddr::IsRoutable`.
+#[test]
+fn routability_as_core() {
+    let ip = |text: &str| NetAddress::from_ip(text.parse().unwrap());
+    for text in [
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "127.0.0.1",
+        "0.1.2.3",
+        "169.254.1.1",
+        "100.64.0.1",
+        "198.18.0.1",
+        "192.0.2.1",
+        "203.0.113.9",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "2001:db8::1",
+        "2001:10::1",
+        "2001:20::1",
+    ] {
+        assert!(!ip(text).is_routable(), "{text}");
+    }
+    for text in ["8.8.8.8", "172.32.0.1", "2001:41d0::1", "::ffff:8.8.8.8"] {
+        assert!(ip(text).is_routable(), "{text}");
+    }
+    assert!(ip("127.5.5.5").is_local() && ip("0.0.0.1").is_local() && ip("::1").is_local());
+    assert!(!ip("10.0.0.1").is_local());
+    assert!(!ip("2001:db8::1").is_valid() && !ip("0.0.0.0").is_valid());
+    assert!(NetAddress::TorV3([1; 32]).is_routable());
+    assert!(NetAddress::Cjdns("fc00::1".parse().unwrap()).is_routable());
+    assert!(!NetAddress::Cjdns("fd00::1".parse().unwrap()).is_valid());
+}
+
 #[test]
 fn trailing_bytes_are_ignored_except_behind_a_feature() {
     assert_eq!(decode("verack", b"anything"), Message::Verack);
