@@ -358,11 +358,13 @@ impl Sync {
             Event::TxDone { peer, tx, result } => {
                 self.on_tx_done(cx, peer, &tx, result);
                 self.start_orphans(cx);
+                self.announce_at_once(cx);
                 peer
             }
             Event::PackageDone { peer, txs, accepted, results } => {
                 self.on_package_done(cx, peer, &txs, accepted, results);
                 self.start_orphans(cx);
+                self.announce_at_once(cx);
                 peer
             }
             Event::TipChanged { change } => {
@@ -372,6 +374,7 @@ impl Sync {
             }
             Event::TxAdded { txid, wtxid } => {
                 self.announce_tx(txid, wtxid);
+                self.announce_at_once(cx);
                 return;
             }
             Event::SendQueue { peer, paused } => {
@@ -409,6 +412,9 @@ impl Sync {
         self.last_tick = cx.now;
         for id in self.ids() {
             self.check_handshake_time(cx, id);
+            if let Some(relay) = self.peers.get_mut(&id).and_then(|peer| peer.tx_relay.as_mut()) {
+                relay.since_tick = 0;
+            }
             // Requests go on by themselves, in their order: by `Continue` and `SendQueue`.
             if self.is_open(id) {
                 self.process_orphan(cx, id);
@@ -757,6 +763,18 @@ impl Sync {
     #[must_use]
     pub fn orphans(&self) -> Vec<OrphanInfo> {
         self.tx.orphanage.list()
+    }
+
+    /// Peers for whom nothing is held back do not wait for their next turn either.
+    fn announce_at_once(&mut self, cx: &mut Cx<'_>) {
+        let waits = |peer: &&Peer| {
+            peer.connection.permissions.no_ban
+                && peer.tx_relay.as_ref().is_some_and(|relay| !relay.to_send.is_empty())
+        };
+        let ids: Vec<PeerId> = self.peers.values().filter(waits).map(|peer| peer.id).collect();
+        for id in ids {
+            self.send_messages(cx, id);
+        }
     }
 
     /// Announces a transaction of the mempool to every peer that does not know it.

@@ -56,6 +56,8 @@ pub struct TxRelay {
     pub send_mempool: bool,
     /// When to announce next; `None` until the handshake is done, and nothing is queued before.
     pub next_send: Option<Micros>,
+    /// Announced since the last tick.
+    pub since_tick: usize,
     /// Mempool sequence at the last announcement: what is older may be fetched.
     pub last_sequence: u64,
     /// Least feerate the peer wants, in satoshi per 1,000 vbytes.
@@ -70,6 +72,7 @@ impl TxRelay {
             to_send: BTreeSet::new(),
             send_mempool: false,
             next_send: None,
+            since_tick: 0,
             last_sequence: 1,
             fee_filter: 0,
         }

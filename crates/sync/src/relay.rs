@@ -433,8 +433,11 @@ impl Sync {
             }
         }
         if !relay.to_send.is_empty() {
-            let most =
-                INVENTORY_BROADCAST_MAX.min(INVENTORY_BROADCAST_TARGET + relay.to_send.len() / 1_000 * 5);
+            // One batch between two ticks, however often a trusted peer has its turn: with more
+            // open requests than Core allows, the other end would wait before it asks for the rest.
+            let most = INVENTORY_BROADCAST_MAX
+                .min(INVENTORY_BROADCAST_TARGET + relay.to_send.len() / 1_000 * 5)
+                .saturating_sub(relay.since_tick);
             let entries: Vec<PoolTx> =
                 relay.to_send.iter().filter_map(|wtxid| cx.pool.by_wtxid(wtxid)).collect();
             // What left the mempool is not announced.
@@ -455,6 +458,7 @@ impl Sync {
                 items.push(item);
                 sent += 1;
             }
+            relay.since_tick += sent;
         }
         // What was just announced may be fetched.
         relay.last_sequence = cx.pool.sequence();

@@ -65,6 +65,10 @@ struct Net {
     resets: f64,
     /// Nodes on one side of a cut.
     cut: BTreeSet<usize>,
+    /// Microseconds a message is under way.
+    delays: std::ops::Range<i64>,
+    /// What the nodes allow each other.
+    permissions: Permissions,
     coins: u32,
     blocks: u64,
 }
@@ -93,6 +97,8 @@ impl Net {
             lose: None,
             resets: 0.0,
             cut: BTreeSet::new(),
+            delays: 5_000..400_000,
+            permissions: Permissions::default(),
             coins: 0,
             blocks: 0,
         }
@@ -126,7 +132,7 @@ impl Net {
                 kind,
                 addr: service(other as u8),
                 services: ServiceFlags::NONE,
-                permissions: Permissions::default(),
+                permissions: self.permissions,
                 network_group: other as u64,
             };
             self.event(ends[end], Event::Connected { peer: peers[end], connection });
@@ -185,7 +191,7 @@ impl Net {
             return;
         }
         // One after the other on each connection.
-        let delay = self.rng.gen_range(5_000..400_000);
+        let delay = self.rng.gen_range(self.delays.clone());
         let arrives = (self.now + delay).max(self.links[link].busy_until[from] + 1);
         self.links[link].busy_until[from] = arrives;
         self.under_way.insert((arrives, number), (link, peers, from, message));
@@ -472,4 +478,47 @@ fn a_block_crosses_a_line_of_ten_within_seconds() {
     let begun = net.now;
     net.settle(20, "second block");
     assert!(net.now - begun < 15 * SECOND, "{} s", (net.now - begun) / SECOND);
+}
+
+/// Pays at both ends of a line of five and says how many milliseconds later every node has all
+/// of it.
+fn line_relay_time(seed: u64, payments: usize, permissions: Permissions) -> i64 {
+    let mut net = Net::new(seed, vec![Role::Honest; 5], (0..4).map(|n| [n, n + 1]).collect());
+    net.permissions = permissions;
+    net.delays = 200..1_000;
+    net.tick = SECOND / 10;
+    net.run(1);
+    net.mine(0);
+    net.settle(20, "first block");
+    net.run(60);
+    let begun = net.now;
+    for n in 0..payments {
+        net.pay(if n % 2 == 0 { 0 } else { 4 });
+    }
+    while net.nodes.iter().any(|node| node.pool.len() < payments) {
+        assert!(net.now < begun + 600 * SECOND, "payments do not spread");
+        net.step();
+    }
+    (net.now - begun) / 1_000
+}
+
+/// With the permission that Core's tests give all nodes (`noban,in,out`) nothing is held back:
+/// what is paid is everywhere as soon as messages can carry it.
+#[test]
+fn transactions_cross_a_line_of_trusting_nodes_at_once() {
+    let no_ban = Permissions { no_ban: true, ..Permissions::default() };
+    for (payments, most) in [(1, 100), (50, 100), (330, 600)] {
+        let took = line_relay_time(1, payments, no_ban);
+        assert!(took <= most, "{payments}: {took} ms");
+    }
+}
+
+/// Without it each of the four hops holds them back by 2 seconds outwards or 5 inwards, and 70
+/// at a time, as Core does, so that nobody sees where a payment began.
+#[test]
+fn transactions_trickle_down_a_line_of_strangers() {
+    let mut times: Vec<i64> =
+        (0..5).map(|seed| line_relay_time(seed, 330, Permissions::default()) / 1_000).collect();
+    times.sort_unstable();
+    assert!((20..60).contains(&times[2]), "{times:?} s");
 }
