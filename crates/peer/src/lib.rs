@@ -17,6 +17,7 @@ mod bans;
 mod budget;
 mod config;
 mod connect;
+mod downloads;
 mod eviction;
 mod files;
 mod handle;

@@ -45,8 +45,14 @@ pub const LARGE_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 pub const LARGE_MESSAGE_UNDER_PRESSURE: Duration = Duration::from_secs(30);
 /// Between looks at whether somebody waits.
 pub const PRESSURE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Payloads above this are decoded off the runtime's workers. Smaller: more hand-overs; larger:
-/// other tasks of the worker wait longer.
+/// Bytes of blocks, asked for and complete, that wait for the chain over all peers. Larger: memory
+/// when the chain is slow. Smaller: peers are idle while blocks are connected. Below the chain's
+/// own queue, so that other commands find room there.
+pub const DOWNLOAD_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes each of these blocks is charged at least, so that small ones are bounded in number.
+pub const DOWNLOAD_MIN_BYTES: usize = 64 * 1024;
+/// Payloads above this are decoded, and blocks checked on their own, off the runtime's workers.
+/// Smaller: more hand-overs; larger: other tasks of the worker wait longer.
 pub const DECODE_INLINE_BYTES: usize = 100_000;
 
 /// Time for a TCP connection to be made (`-timeout`).

@@ -67,7 +67,7 @@ impl Rooms {
         block: Arc<Block>,
         force_processing: bool,
         min_pow_checked: bool,
-    ) -> Option<(BlockOutcome, Vec<(BlockHash, BlockReject)>)> {
+    ) -> Option<BlockAnswer> {
         let options = SubmitOptions { force_processing, min_pow_checked };
         let outcome = self.chain.submit_block(block, options).await.ok()?;
         Some((BlockOutcome { new: outcome.new, result: outcome.result }, outcome.others_refused))
@@ -115,6 +115,9 @@ impl Rooms {
         self.mempool.remove_unbroadcast(txid);
     }
 }
+
+/// What became of a block, and which earlier ones turned out invalid with it.
+pub(crate) type BlockAnswer = (BlockOutcome, Vec<(BlockHash, BlockReject)>);
 
 /// A transaction of a package and what became of it.
 pub(crate) type TxVerdict = (Arc<Transaction>, Result<TxAccepted, TxReject>);

@@ -86,7 +86,8 @@ impl Shell {
         });
     }
 
-    /// Reads messages and handles each to its end before the next.
+    /// Reads messages and handles each to its end before the next; of blocks that were asked for,
+    /// the end is not waited for while more of them come.
     async fn read_loop(self: &Arc<Self>, peer: &Arc<Peer>, mut stream: OwnedReadHalf) -> End {
         let mut decoder = V1Decoder::new(self.magic);
         let mut partial: Option<Partial> = None;
@@ -161,6 +162,13 @@ impl Shell {
                 });
                 let Some((message, _held)) = self.decode(peer, frame).await else { return false };
                 *partial = None;
+                // All but blocks find everything before them done.
+                if !matches!(message, Message::Block(_)) {
+                    tokio::select! {
+                        () = peer.stop.cancelled() => return false,
+                        () = peer.downloads.idle() => {}
+                    }
+                }
                 let actions = self.feed(Event::Message { peer: peer.id, message });
                 self.carry_out(actions).await;
                 if command == Command::new("verack") {

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bitcoin::BlockHash;
 use bitcoin::p2p::{Magic, ServiceFlags};
+use futures::future::BoxFuture;
 use ironpeer_primitives::{Clock, LogCategory, LogLine, LogSink, PeerId, UnixTime};
 use ironpeer_store::Disk;
 use ironpeer_sync::{Action, Connection, ConnectionKind, Event, Now, Permissions, Sync};
@@ -22,11 +24,12 @@ use crate::addrman::AddrMan;
 use crate::bans::{BanList, Discouraged, Subnet};
 use crate::budget::ReceiveBudget;
 use crate::config::{Config, Parts, Resolver};
+use crate::downloads::Downloads;
 use crate::info::ConnectionCounts;
 use crate::limits;
 use crate::network::{Classify, Network};
 use crate::outbox::{Level, Outbox, Outgoing};
-use crate::rooms::Rooms;
+use crate::rooms::{BlockAnswer, Rooms};
 use crate::traffic::Counter;
 
 /// Seconds by which gossiped addresses are taken to be older than they say.
@@ -48,6 +51,7 @@ pub(crate) struct Peer {
     pub sent: Counter,
     pub received: Counter,
     pub outbox: Outbox,
+    pub downloads: Arc<Downloads>,
     pub stop: CancellationToken,
     /// Slots it takes, given back when it is gone.
     _permits: Vec<OwnedSemaphorePermit>,
@@ -97,6 +101,8 @@ pub(crate) struct Shell {
     pub bytes_received: AtomicU64,
     active: AtomicBool,
     pub receive_budget: ReceiveBudget,
+    /// Kibibytes of room for blocks that wait for the chain.
+    pub download_space: Arc<Semaphore>,
     pub inbound_sockets: Arc<Semaphore>,
     pub outbound_slots: Arc<Semaphore>,
     pub added_slots: Arc<Semaphore>,
@@ -149,6 +155,7 @@ impl Shell {
             bytes_received: AtomicU64::new(0),
             active: AtomicBool::new(config.network_active),
             receive_budget: ReceiveBudget::new(),
+            download_space: Arc::new(Semaphore::new(limits::DOWNLOAD_QUEUE_BYTES / 1024)),
             inbound_sockets: Arc::new(Semaphore::new(config.max_inbound() + limits::SPARE_INBOUND_SOCKETS)),
             outbound_slots: Arc::new(Semaphore::new(config.max_automatic_outbound())),
             added_slots: Arc::new(Semaphore::new(limits::MAX_ADDED_NODES)),
@@ -265,6 +272,7 @@ impl Shell {
             sent: Counter::new(),
             received: Counter::new(),
             outbox: Outbox::new(self.config.send_buffer_bytes, limits::SEND_QUEUE_HARD_BYTES),
+            downloads: Arc::new(Downloads::new()),
             stop: self.stop.child_token(),
             _permits: new.permits,
         });
@@ -370,8 +378,30 @@ impl Shell {
         }
     }
 
+    /// As [`Shell::carry_out`], for tasks that are begun inside it.
+    pub(crate) fn carry_out_boxed(self: &Arc<Self>, actions: Vec<Action>) -> BoxFuture<'static, ()> {
+        let shell = Arc::clone(self);
+        Box::pin(async move { shell.carry_out(actions).await })
+    }
+
+    /// What the chain said of a block, and what follows from it once peers know the new tip.
+    pub(crate) async fn block_answered(
+        &self,
+        peer: PeerId,
+        hash: BlockHash,
+        answer: Option<BlockAnswer>,
+    ) -> Vec<Action> {
+        let Some((outcome, others_refused)) = answer else { return Vec::new() };
+        let mut actions = self.feed(Event::BlockDone { peer, hash, outcome });
+        for (hash, reject) in others_refused {
+            actions.extend(self.feed(Event::BlockInvalid { hash, reject }));
+        }
+        self.tip_applied().await;
+        actions
+    }
+
     /// Actions that wait for the chain, the mempool or the disk.
-    async fn carry_out_slow(&self, action: Action) -> Vec<Action> {
+    async fn carry_out_slow(self: &Arc<Self>, action: Action) -> Vec<Action> {
         match action {
             Action::SubmitHeaders { peer, headers, min_pow_checked } => {
                 match self.rooms.submit_headers(headers, min_pow_checked).await {
@@ -380,26 +410,30 @@ impl Shell {
                 }
             }
             Action::CheckMutation { peer, block, check_witness_root } => {
-                let checked = tokio::task::spawn_blocking(move || {
+                let small = block.total_size() <= limits::DECODE_INLINE_BYTES;
+                let check = move || {
                     let result = ironpeer_sync::check_block_mutation(&block, check_witness_root);
                     Event::MutationChecked { peer, block, result }
-                });
+                };
+                if small {
+                    return self.feed(check());
+                }
+                let checked = tokio::task::spawn_blocking(check);
                 // Fails only when the runtime is shutting down.
                 checked.await.map_or_else(|_| Vec::new(), |event| self.feed(event))
             }
-            Action::SubmitBlock { peer, block, force, min_pow_checked } => {
-                let hash = block.block_hash();
-                match self.rooms.submit_block(block, force, min_pow_checked).await {
-                    Some((outcome, others_refused)) => {
-                        let mut more = self.feed(Event::BlockDone { peer, hash, outcome });
-                        for (hash, reject) in others_refused {
-                            more.extend(self.feed(Event::BlockInvalid { hash, reject }));
-                        }
-                        self.tip_applied().await;
-                        more
+            Action::SubmitBlock { peer, block, force, min_pow_checked, download } => {
+                match self.peer(peer) {
+                    Some(state) if download => {
+                        self.queue_download(state, block, force, min_pow_checked).await;
+                        return Vec::new();
                     }
-                    None => Vec::new(),
+                    Some(state) => state.downloads.idle().await,
+                    None => {}
                 }
+                let hash = block.block_hash();
+                let answer = self.rooms.submit_block(block, force, min_pow_checked).await;
+                self.block_answered(peer, hash, answer).await
             }
             Action::SubmitTx { peer, tx } => {
                 let result = self.rooms.submit_tx(Arc::clone(&tx)).await;

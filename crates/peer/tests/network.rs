@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use bitcoin::p2p::ServiceFlags;
-use common::{Client, MemoryLog, World, announces, patiently};
+use common::{Client, MemoryLog, World, announces, block_on, patiently};
 use ironpeer_peer::{BanUntil, BindError, Listener, Network, Subnet};
 use ironpeer_primitives::ChainRead;
 use ironpeer_store::Disk;
@@ -126,6 +126,47 @@ async fn a_pong_follows_the_effects_of_what_came_before() {
         client.ping(nonce).await;
         assert_eq!(node.chain.view().tip().hash, hash);
     }
+    node.stop().await;
+}
+
+/// While the chain validates a block the peer is asked for the next ones, and they are taken in;
+/// a pong waits for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_is_not_idle_while_its_blocks_are_validated() {
+    const IN_FLIGHT: usize = 16;
+    let world = World::new();
+    let node = world.node(1);
+    let tip = node.chain.view().tip();
+    let mut blocks = Vec::new();
+    let (mut parent, mut time) = (tip.hash, tip.header.time);
+    let now = world.clock.unix() as u32 - 1_000;
+    for height in 1..=2 * IN_FLIGHT as u32 {
+        let block = block_on(parent, height, time, now + height);
+        (parent, time) = (block.block_hash(), block.header.time);
+        blocks.push(Arc::new(block));
+    }
+    let mut client = Client::join(&world, &node).await;
+    client.send(&Message::Headers(blocks.iter().map(|block| block.header).collect())).await;
+    let mut asked = 0;
+    while asked < IN_FLIGHT {
+        asked += client.blocks_asked().await;
+    }
+    // Nothing gets through the pool, and so to the chain, until this is let go.
+    let held = world.hold_pool();
+    for block in &blocks[..IN_FLIGHT] {
+        client.send(&Message::Block(Arc::clone(block))).await;
+    }
+    while asked < 2 * IN_FLIGHT {
+        asked += client.blocks_asked().await;
+    }
+    assert_eq!(node.chain.view().tip().hash, tip.hash);
+    for block in &blocks[IN_FLIGHT..] {
+        client.send(&Message::Block(Arc::clone(block))).await;
+    }
+    client.send(&Message::Ping(9)).await;
+    drop(held);
+    client.receive("pong", |message| *message == Message::Pong(Some(9))).await;
+    assert_eq!(node.chain.view().tip().hash, parent);
     node.stop().await;
 }
 

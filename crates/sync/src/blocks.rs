@@ -306,13 +306,14 @@ impl Sync {
         let hash = block.block_hash();
         let parent = cx.chain.header(&block.header.prev_blockhash);
         // What was asked for, of anybody, is kept even if it is no candidate for the tip.
-        let force = self.in_flight.contains_key(&hash);
+        let asked = self.in_flight.get(&hash);
+        let (force, download) = (asked.is_some(), asked == Some(&id));
         self.forget_block_request(cx.now, &hash, Some(id));
         let work = parent.and_then(|parent| self.work_with(&parent, &block.header));
         let min_pow_checked = work.is_some_and(|work| work >= Self::anti_dos_work(cx));
         self.block_sources.entry(hash).or_insert(id);
         self.submitted.insert(hash, id);
-        cx.push(Action::SubmitBlock { peer: id, block, force, min_pow_checked });
+        cx.push(Action::SubmitBlock { peer: id, block, force, min_pow_checked, download });
     }
 
     pub(crate) fn on_block_done(

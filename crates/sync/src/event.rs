@@ -124,7 +124,8 @@ pub enum Event {
         peer: PeerId,
     },
     /// A well-framed message came, readable or not. To be handed in only after every action of
-    /// the peer's previous event was carried out, and not while its send queue is full.
+    /// the peer's previous event was carried out (but see [`Action::SubmitBlock`]), and not while
+    /// its send queue is full.
     Message {
         /// From whom.
         peer: PeerId,
@@ -316,6 +317,10 @@ pub enum Action {
         force: bool,
         /// The chain it ends has enough work to be kept.
         min_pow_checked: bool,
+        /// It was asked of this peer. The peer's next block may be handed in before this one is
+        /// answered for, if the answers come in the order of the blocks; any other message of
+        /// the peer waits as usual.
+        download: bool,
     },
     /// Give a transaction to the mempool ([`Event::TxDone`]).
     SubmitTx {

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bitcoin::block::{Header, Version as BlockVersion};
@@ -81,6 +81,20 @@ impl World {
 
     pub fn magic(&self) -> Magic {
         Magic::from_bytes(self.params.magic)
+    }
+
+    /// Keeps every thread of the CPU pool busy until the result is dropped.
+    pub fn hold_pool(&self) -> mpsc::Sender<()> {
+        let (held, let_go) = mpsc::channel::<()>();
+        let let_go = Arc::new(Mutex::new(let_go));
+        for _ in 0..self.pool.current_num_threads() {
+            let let_go = Arc::clone(&let_go);
+            self.pool.spawn(move || {
+                // Fails when the sender is gone, which is what it waits for.
+                let _ = let_go.lock().recv();
+            });
+        }
+        held
     }
 
     pub fn config(&self) -> Config {
@@ -311,6 +325,13 @@ impl Client {
             }
         })
         .await
+    }
+
+    /// Waits for a `getdata` and says how many blocks it asks for.
+    pub async fn blocks_asked(&mut self) -> usize {
+        let message = self.receive("getdata", |message| matches!(message, Message::GetData(_))).await;
+        let Message::GetData(items) = message else { return 0 };
+        items.iter().filter(|item| item.is_block()).count()
     }
 
     pub async fn ping(&mut self, nonce: u64) {

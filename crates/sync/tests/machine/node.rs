@@ -173,7 +173,7 @@ impl Node {
                 let result = ironpeer_sync::check_block_mutation(&block, check_witness_root);
                 return vec![Event::MutationChecked { peer, block, result }];
             }
-            Action::SubmitBlock { peer, block, force, min_pow_checked } => {
+            Action::SubmitBlock { peer, block, force, min_pow_checked, .. } => {
                 let hash = block.block_hash();
                 let (outcome, change) = self.tree.accept_block(block, force, min_pow_checked, now);
                 if self.latches && i64::from(self.tree.tip().header.time) > now - 24 * 60 * 60 {
