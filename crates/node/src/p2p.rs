@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::p2p::ServiceFlags;
 use ironpeer_consensus::Params;
 use ironpeer_peer::{BindError, Listener, Whitelisted};
 use ironpeer_sync::Permissions;
@@ -71,6 +72,9 @@ impl P2pConfig {
         sync.min_relay_fee_per_kvb = min_relay_fee_per_kvb;
         sync.automatic_outbound = connect.is_none();
         sync.log_ips = on("logips", false);
+        if on("peerbloomfilters", false) {
+            sync.services.add(ServiceFlags::BLOOM);
+        }
         let mut peer = ironpeer_peer::Config::new(sync);
         peer.max_connections =
             usize::try_from(args.int("maxconnections").unwrap_or(DEFAULT_MAX_CONNECTIONS)).unwrap_or(0);
@@ -87,6 +91,9 @@ impl P2pConfig {
         peer.ban_time = seconds("bantime", peer.ban_time);
         let timeout = args.int("timeout").filter(|millis| *millis > 0).unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         peer.connect_timeout = Duration::from_millis(timeout.unsigned_abs());
+        let target = args.text("maxuploadtarget").unwrap_or_else(|| "0".to_owned());
+        peer.max_upload_target = byte_units(&target)
+            .ok_or_else(|| ArgsError(format!("Unable to parse -maxuploadtarget: '{target}'")))?;
         peer.network_active = on("networkactive", true);
         peer.deterministic_addrman = args.list("test").iter().any(|option| option == "addrman");
         Ok(Self { binds: if listen { binds(args, params.default_port)? } else { Vec::new() }, peer })
@@ -114,6 +121,25 @@ impl P2pConfig {
             _ => Ok(listeners),
         }
     }
+}
+
+/// Bytes with a unit: lower case counts in thousands, upper case in 1,024s, none means `M` (Core's
+/// `ParseByteUnits`).
+fn byte_units(text: &str) -> Option<u64> {
+    const UNITS: [(char, u64); 8] = [
+        ('k', 1_000),
+        ('K', 1 << 10),
+        ('m', 1_000_000),
+        ('M', 1 << 20),
+        ('g', 1_000_000_000),
+        ('G', 1 << 30),
+        ('t', 1_000_000_000_000),
+        ('T', 1 << 40),
+    ];
+    let unit = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(*name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text, 1 << 20));
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| digits)?.checked_mul(unit)
 }
 
 fn failed(error: &BindError) -> ArgsError {

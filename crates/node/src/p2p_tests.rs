@@ -106,3 +106,25 @@ fn own_addresses_have_the_listening_port_unless_they_say_otherwise() {
     assert_eq!(found(&format!("-port=7 -externalip={onion}")), Ok(vec![format!("{onion}:7")]));
     assert_eq!(found("-externalip=nowhere"), Err("Cannot resolve -externalip address: 'nowhere'".to_owned()));
 }
+
+/// Core's `util_ParseByteUnits`, with its default unit of `-maxuploadtarget`.
+#[test]
+fn byte_units_as_core_reads_them() {
+    assert_eq!(byte_units("0"), Some(0));
+    assert_eq!(byte_units("1"), Some(1 << 20));
+    for (text, bytes) in [
+        ("1k", 1_000),
+        ("1K", 1 << 10),
+        ("2m", 2_000_000),
+        ("2M", 2 << 20),
+        ("3g", 3_000_000_000),
+        ("3G", 3 << 30),
+        ("4t", 4_000_000_000_000),
+        ("4T", 4 << 40),
+    ] {
+        assert_eq!(byte_units(text), Some(bytes), "{text}");
+    }
+    for wrong in ["", "K", "+1", "-1", "1.5M", "1kk", "abc", "18446744073709551615T"] {
+        assert_eq!(byte_units(wrong), None, "{wrong}");
+    }
+}

@@ -57,6 +57,8 @@ pub struct Config {
     pub ban_time: Duration,
     /// Time for a TCP connection to be made (`-timeout`).
     pub connect_timeout: Duration,
+    /// Bytes to be sent in a day at most, as far as it goes; 0 for no limit (`-maxuploadtarget`).
+    pub max_upload_target: u64,
     /// Queued bytes above which a peer's messages are not read (`-maxsendbuffer`).
     pub send_buffer_bytes: usize,
     /// Start with the network on (`-networkactive`).
@@ -83,6 +85,7 @@ impl Config {
             data_dir: None,
             ban_time: limits::DEFAULT_BAN_TIME,
             connect_timeout: limits::CONNECT_TIMEOUT,
+            max_upload_target: 0,
             send_buffer_bytes: limits::SEND_QUEUE_SOFT_BYTES,
             network_active: true,
             deterministic_addrman: false,

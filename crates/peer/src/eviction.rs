@@ -33,6 +33,7 @@ pub(crate) struct Candidate {
     pub last_tx: UnixTime,
     pub wanted_services: bool,
     pub relays_txs: bool,
+    pub has_filter: bool,
     pub group: u64,
     pub prefer_evict: bool,
     pub local: bool,
@@ -56,6 +57,7 @@ pub(crate) fn choose(shell: &Shell) -> Option<Arc<Peer>> {
             last_tx: stats.last_transaction,
             wanted_services: stats.has_wanted_services,
             relays_txs: stats.relay_txs,
+            has_filter: stats.has_filter,
             group: shell.keyed_group(&peer.service.address),
             prefer_evict: shell.is_unwanted(&peer.service.address).1,
             local: peer.service.address.is_local(),
@@ -72,7 +74,7 @@ pub(crate) fn select(mut candidates: Vec<Candidate>) -> Option<PeerId> {
     protect(
         &mut candidates,
         PROTECT_TX,
-        |c| (Reverse(c.last_tx), Reverse(c.relays_txs), c.connected_at),
+        |c| (Reverse(c.last_tx), Reverse(c.relays_txs), c.has_filter, c.connected_at),
         |_| true,
     );
     protect(

@@ -9,6 +9,7 @@ fn candidates(n: u64) -> Vec<Candidate> {
         last_tx: 0,
         wanted_services: true,
         relays_txs: true,
+        has_filter: false,
         group: id,
         prefer_evict: false,
         local: false,

@@ -22,6 +22,7 @@ use crate::limits;
 use crate::network::Network;
 use crate::rooms::Changes;
 use crate::shell::Shell;
+use crate::upload::UploadTarget;
 
 /// Until when a ban lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +167,12 @@ impl PeerHandle {
             bytes_recv: self.shell.bytes_received.load(Ordering::Relaxed),
             bytes_sent: self.shell.bytes_sent.load(Ordering::Relaxed),
         }
+    }
+
+    /// How far `-maxuploadtarget` is reached.
+    #[must_use]
+    pub fn upload_target(&self) -> UploadTarget {
+        self.shell.upload.lock().state(self.shell.now())
     }
 
     /// Services we offer.

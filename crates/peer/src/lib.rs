@@ -30,6 +30,7 @@ mod rooms;
 mod session;
 mod shell;
 mod traffic;
+mod upload;
 
 pub use addrman::{AddrMan, AddressCounts, AddressInfo, AddressPosition, PeersFileError};
 pub use bans::{Ban, BanList, InvalidSubnet, Subnet};
@@ -43,3 +44,4 @@ pub use listen::Listener;
 pub use network::{Classify, Network};
 pub use rooms::Rooms;
 pub use traffic::OTHER;
+pub use upload::UploadTarget;

@@ -126,3 +126,8 @@ pub const ADDRESS_REPLACEMENT: Duration = Duration::from_secs(4 * 60 * 60);
 pub const MAX_TRIED_COLLISIONS: usize = 10;
 /// How long such a test may fail to take place.
 pub const ADDRESS_TEST_WINDOW: Duration = Duration::from_secs(40 * 60);
+
+/// Seconds a cycle of `-maxuploadtarget` lasts (`MAX_UPLOAD_TIMEFRAME`).
+pub const UPLOAD_TIMEFRAME: i64 = 24 * 60 * 60;
+/// Bytes of the largest block (`MAX_BLOCK_SERIALIZED_SIZE`).
+pub const MAX_BLOCK_BYTES: u64 = 4_000_000;

@@ -272,7 +272,9 @@ impl Shell {
         parts.for_each(|bytes| joined.extend(bytes));
         stream.write_all(&joined).await?;
         self.bytes_sent.fetch_add(total as u64, Ordering::Relaxed);
-        peer.sent.passed(total, self.now());
+        let now = self.now();
+        self.upload.lock().sent(total as u64, now);
+        peer.sent.passed(total, now);
         for (command, bytes) in sizes {
             peer.sent.message(Some(command), bytes);
         }

@@ -10,7 +10,7 @@ use bitcoin::p2p::{Magic, ServiceFlags};
 use futures::future::BoxFuture;
 use ironpeer_primitives::{Clock, LogCategory, LogLine, LogSink, PeerId, UnixTime};
 use ironpeer_store::Disk;
-use ironpeer_sync::{Action, Connection, ConnectionKind, Event, Now, Permissions, Sync};
+use ironpeer_sync::{Action, Connection, ConnectionKind, Event, Now, Permissions, Sync, UploadLimits};
 use ironpeer_wire::{Command, Message, NetAddress, PeerAddress, Service, encode, encode_frame};
 use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
@@ -31,6 +31,7 @@ use crate::network::{Classify, Network};
 use crate::outbox::{Level, Outbox, Outgoing};
 use crate::rooms::{BlockAnswer, Rooms};
 use crate::traffic::Counter;
+use crate::upload::{Upload, UploadTarget};
 
 /// Seconds by which gossiped addresses are taken to be older than they say.
 const ADDRESS_PENALTY: i64 = 2 * 60 * 60;
@@ -99,6 +100,7 @@ pub(crate) struct Shell {
     group_keys: (u64, u64),
     pub bytes_sent: AtomicU64,
     pub bytes_received: AtomicU64,
+    pub upload: Mutex<Upload>,
     active: AtomicBool,
     pub receive_budget: ReceiveBudget,
     /// Kibibytes of room for blocks that wait for the chain.
@@ -153,6 +155,7 @@ impl Shell {
             rng: Mutex::new(rng),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            upload: Mutex::new(Upload::new(config.max_upload_target)),
             active: AtomicBool::new(config.network_active),
             receive_budget: ReceiveBudget::new(),
             download_space: Arc::new(Semaphore::new(limits::DOWNLOAD_QUEUE_BYTES / 1024)),
@@ -306,7 +309,21 @@ impl Shell {
     /// Hands an event to the protocol machine.
     pub(crate) fn feed(&self, event: Event) -> Vec<Action> {
         let now = Now::of(self.clock.as_ref());
-        self.sync.lock().handle(now, event, self.rooms.chain(), self.rooms.pool())
+        let upload = self.limited_upload(now.unix());
+        let mut sync = self.sync.lock();
+        if let Some(upload) = upload {
+            sync.set_upload_limits(UploadLimits {
+                reached: upload.reached,
+                historical_reached: !upload.serves_historical_blocks,
+            });
+        }
+        sync.handle(now, event, self.rooms.chain(), self.rooms.pool())
+    }
+
+    /// How far the upload target is reached, if there is one.
+    fn limited_upload(&self, now: UnixTime) -> Option<UploadTarget> {
+        let upload = self.upload.lock();
+        upload.is_limited().then(|| upload.state(now))
     }
 
     /// As [`Shell::feed`], where no peer's task can be ended for a panic: it is counted, and the

@@ -438,6 +438,8 @@ pub struct PeerStats {
     pub addr_rate_limited: u64,
     /// Least feerate it wants, in satoshi per 1,000 vbytes.
     pub min_fee_filter: u64,
+    /// It wants only transactions that match a filter (BIP37).
+    pub has_filter: bool,
     /// Both `verack`s were exchanged.
     pub handshake_done: bool,
     /// The handshake offered all services we want of an outbound peer.

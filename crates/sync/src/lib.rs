@@ -15,6 +15,7 @@ mod bloom;
 mod download;
 mod event;
 mod evict;
+mod filter;
 mod handshake;
 mod headers;
 pub mod limits;
@@ -32,6 +33,6 @@ pub use event::{
     TxAccepted,
 };
 pub use ironpeer_consensus::check_block_mutation;
-pub use machine::{Config, FetchBlockError, Sync};
+pub use machine::{Config, FetchBlockError, Sync, UploadLimits};
 
 pub(crate) use machine::{Cx, micros};

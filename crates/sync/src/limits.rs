@@ -86,6 +86,8 @@ pub const NODE_NETWORK_LIMITED_MIN_BLOCKS: u32 = 288;
 pub const NODE_NETWORK_LIMITED_ALLOW_CONN_BLOCKS: i64 = 144;
 /// Stale blocks older than this are not served, so that they identify nobody.
 pub const STALE_RELAY_AGE_LIMIT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Seconds after which a block counts as historical for `-maxuploadtarget`.
+pub const HISTORICAL_BLOCK_AGE: i64 = 7 * 24 * 60 * 60;
 /// Depth down to which a compact block is answered with one.
 pub const MAX_CMPCTBLOCK_DEPTH: u32 = 5;
 /// Depth down to which `getblocktxn` is answered.
@@ -150,3 +152,10 @@ pub const ADDR_FILTER_FALSE_POSITIVE: f64 = 0.001;
 /// Bytes of transactions sent in answer to one `getdata` before the send queue is looked at
 /// again. More: the queue overshoots its 1 MB by that much.
 pub const MAX_GETDATA_REPLY_BYTES: usize = 1_000_000;
+
+/// Bytes of a filter set by a peer (BIP37). More: a peer makes us hold and search more.
+pub const MAX_BLOOM_FILTER_BYTES: usize = 36_000;
+/// Hash functions of such a filter.
+pub const MAX_BLOOM_HASH_FUNCS: u32 = 50;
+/// Bytes of an element added to it: no script element is larger.
+pub const MAX_SCRIPT_ELEMENT_BYTES: usize = 520;

@@ -149,6 +149,15 @@ impl Debug {
     }
 }
 
+/// Which of `-maxuploadtarget`'s limits are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// No whole mempool is announced any more.
+    pub reached: bool,
+    /// Nor are blocks served that are older than a week, or filtered: what is left is for new ones.
+    pub historical_reached: bool,
+}
+
 /// Why `getblockfrompeer` cannot be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchBlockError {
@@ -206,6 +215,7 @@ pub struct Sync {
     /// Blocks are being imported or reindexed: peers' blocks and headers are not looked at.
     pub(crate) importing: bool,
     pub(crate) network_active: bool,
+    pub(crate) upload: UploadLimits,
     /// Our own address, as it should be told to peers.
     pub(crate) local_address: Option<PeerAddress>,
     pub(crate) tip_height: Height,
@@ -252,6 +262,7 @@ impl Sync {
             debug: Debug::ALL,
             importing: false,
             network_active: true,
+            upload: UploadLimits::default(),
             local_address: None,
             tip_height: Height::GENESIS,
             tip_time: 0,
@@ -293,6 +304,11 @@ impl Sync {
     /// Whether the network is switched on (`setnetworkactive`).
     pub const fn set_network_active(&mut self, active: bool) {
         self.network_active = active;
+    }
+
+    /// How much may still be sent.
+    pub const fn set_upload_limits(&mut self, limits: UploadLimits) {
+        self.upload = limits;
     }
 
     /// Our own address, to be told to peers; `None` if we know none.
@@ -636,9 +652,9 @@ impl Sync {
                 let size = if nonce.is_some() { 8 } else { 0 };
                 self.on_pong(cx, id, nonce, size);
             }
-            Message::FilterLoad(_) => self.refuse_bloom(cx, id, "filterload"),
-            Message::FilterAdd(_) => self.refuse_bloom(cx, id, "filteradd"),
-            Message::FilterClear => self.refuse_bloom(cx, id, "filterclear"),
+            message @ (Message::FilterLoad(_) | Message::FilterAdd(_) | Message::FilterClear) => {
+                self.on_filter(cx, id, message);
+            }
             Message::FeeFilter(fee) => self.on_feefilter(cx, id, fee),
             Message::GetCFilters(range) | Message::GetCFHeaders(range) => {
                 self.refuse_block_filter(cx, id, range.filter_type);
@@ -666,13 +682,8 @@ impl Sync {
         }
     }
 
-    /// BIP37 filters are served to nobody yet, so they are refused as Core refuses them without
-    /// `-peerbloomfilters`.
-    fn refuse_bloom(&mut self, cx: &mut Cx<'_>, id: PeerId, name: &str) {
-        self.drop_peer(cx, id, &format!("{name} received despite not offering bloom services"));
-    }
-
-    /// Likewise BIP157 filters, without `-peerblockfilters`.
+    /// BIP157 filters are served to nobody, so they are refused as Core refuses them without
+    /// `-peerblockfilters`.
     fn refuse_block_filter(&mut self, cx: &mut Cx<'_>, id: PeerId, filter_type: u8) {
         self.drop_peer(cx, id, &format!("peer requested unsupported block filter type: {filter_type}"));
     }
@@ -753,6 +764,7 @@ impl Sync {
             addr_processed: peer.addr.processed,
             addr_rate_limited: peer.addr.rate_limited,
             min_fee_filter: relay.map_or(0, |relay| relay.fee_filter),
+            has_filter: relay.is_some_and(|relay| relay.filter.is_some()),
             handshake_done: peer.connected,
             has_wanted_services: peer.has_wanted_services,
             addr_local: peer.addr_local,

@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bitcoin::p2p::ServiceFlags;
-use bitcoin::{BlockHash, Work, Wtxid};
+use bitcoin::{BlockHash, Transaction, Work, Wtxid};
 use ironpeer_primitives::{HeaderInfo, Height, PeerId, UnixTime};
 use ironpeer_wire::{Inventory, Service};
 use rand::RngCore;
@@ -9,6 +9,7 @@ use rand::RngCore;
 use crate::addr::AddrRelay;
 use crate::bloom::RollingBloom;
 use crate::event::Connection;
+use crate::filter::PeerFilter;
 use crate::limits::{KNOWN_TX_FILTER, TX_FILTER_FALSE_POSITIVE};
 use crate::ping::Ping;
 use crate::presync::Presync;
@@ -50,6 +51,8 @@ pub struct TxRelay {
     pub relay_txs: bool,
     /// Hashes the peer announced to us, or we to it.
     pub known: RollingBloom,
+    /// The peer wants only what matches this (BIP37).
+    pub filter: Option<PeerFilter>,
     /// Waiting to be announced.
     pub to_send: BTreeSet<Wtxid>,
     /// The peer asked for the whole mempool.
@@ -69,6 +72,7 @@ impl TxRelay {
         Self {
             relay_txs,
             known: RollingBloom::new(KNOWN_TX_FILTER, TX_FILTER_FALSE_POSITIVE, rng),
+            filter: None,
             to_send: BTreeSet::new(),
             send_mempool: false,
             next_send: None,
@@ -76,6 +80,13 @@ impl TxRelay {
             last_sequence: 1,
             fee_filter: 0,
         }
+    }
+}
+
+impl TxRelay {
+    /// Whether the peer's filter, if it set one, lets a transaction through.
+    pub fn wants(&mut self, tx: &Transaction) -> bool {
+        self.filter.as_mut().is_none_or(|filter| filter.matches(tx))
     }
 }
 
@@ -95,6 +106,8 @@ pub struct PendingHeaders {
 pub enum LoadFor {
     /// `getdata` of a compact block.
     Compact,
+    /// `getdata` of a block reduced by the peer's filter.
+    Filtered,
     /// `getblocktxn` with these positions.
     Transactions(Vec<u16>),
     /// Announcing the tip to a peer that wants compact blocks at once.

@@ -425,7 +425,7 @@ impl Sync {
         if std::mem::take(&mut relay.send_mempool) {
             for entry in cx.pool.all() {
                 relay.to_send.remove(&entry.wtxid);
-                if pays(&entry, relay.fee_filter) {
+                if pays(&entry, relay.fee_filter) && relay.wants(&entry.tx) {
                     let item = inv(&entry);
                     relay.known.insert(&item.hash);
                     items.push(item);
@@ -451,7 +451,10 @@ impl Sync {
                 }
                 relay.to_send.remove(&entry.wtxid);
                 let item = inv(&entry);
-                if relay.known.contains(&item.hash) || !pays(&entry, relay.fee_filter) {
+                let unwanted = relay.known.contains(&item.hash)
+                    || !pays(&entry, relay.fee_filter)
+                    || !relay.wants(&entry.tx);
+                if unwanted {
                     continue;
                 }
                 relay.known.insert(&item.hash);

@@ -10,9 +10,9 @@ use rand::RngCore;
 
 use crate::event::Action;
 use crate::limits::{
-    MAX_BLOCKTXN_DEPTH, MAX_CMPCTBLOCK_DEPTH, MAX_GETBLOCKS_RESULTS, MAX_GETDATA_REPLY_BYTES,
-    MAX_HEADERS_RESULTS, MAX_INV_SIZE, MAX_LOCATOR_SIZE, NODE_NETWORK_LIMITED_MIN_BLOCKS,
-    STALE_RELAY_AGE_LIMIT,
+    HISTORICAL_BLOCK_AGE, MAX_BLOCKTXN_DEPTH, MAX_CMPCTBLOCK_DEPTH, MAX_GETBLOCKS_RESULTS,
+    MAX_GETDATA_REPLY_BYTES, MAX_HEADERS_RESULTS, MAX_INV_SIZE, MAX_LOCATOR_SIZE,
+    NODE_NETWORK_LIMITED_MIN_BLOCKS, STALE_RELAY_AGE_LIMIT,
 };
 use crate::peer::{KnownBlock, LoadFor};
 use crate::{Cx, Sync};
@@ -130,8 +130,14 @@ impl Sync {
             });
             return;
         }
-        let tip = cx.chain.tip();
         let Some(peer) = self.peers.get(&id) else { return };
+        let age = i64::from(cx.chain.best_header().header.time) - i64::from(block.header.time);
+        let historical = age > HISTORICAL_BLOCK_AGE || item.kind == InvType::FILTERED_BLOCK;
+        if self.upload.historical_reached && historical && !peer.connection.permissions.download {
+            self.drop_peer(cx, id, "historical block serving limit reached");
+            return;
+        }
+        let tip = cx.chain.tip();
         let pruned = peer.our_services.has(ServiceFlags::NETWORK_LIMITED)
             && !peer.our_services.has(ServiceFlags::NETWORK);
         let depth = i64::from(tip.height.0) - i64::from(block.height.0);
@@ -153,8 +159,13 @@ impl Sync {
             InvType::WITNESS_BLOCK | InvType::CMPCT_BLOCK => {
                 cx.push(Action::SendBlock { peer: id, hash, witness: true });
             }
-            // Filtered blocks go to those with a bloom filter, and nobody has one.
-            _ => {}
+            // Without a filter there is nothing to answer.
+            _ => {
+                let relay = peer.tx_relay.as_ref();
+                if relay.is_some_and(|relay| relay.filter.is_some()) {
+                    self.with_block(cx, id, hash, LoadFor::Filtered);
+                }
+            }
         }
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.continuation == Some(hash) {
@@ -202,6 +213,16 @@ impl Sync {
             LoadFor::Compact | LoadFor::Announce => {
                 let compact = CompactBlock::from_block(block, self.rng.next_u64());
                 self.send(cx, id, Message::CmpctBlock(compact));
+            }
+            LoadFor::Filtered => {
+                let relay = self.peers.get_mut(&id).and_then(|peer| peer.tx_relay.as_mut());
+                let Some(filter) = relay.and_then(|relay| relay.filter.as_mut()) else { return };
+                let (reduced, places) = filter.reduce(block);
+                self.send(cx, id, Message::MerkleBlock(reduced));
+                // The client would have to ask for them anyway.
+                for tx in places.into_iter().filter_map(|place| block.txdata.get(place)) {
+                    self.send(cx, id, Message::Tx(Arc::new(without_witness(tx))));
+                }
             }
             LoadFor::Transactions(indexes) => {
                 let txs: Option<Vec<_>> = indexes
@@ -359,6 +380,10 @@ impl Sync {
         if !peer.our_services.has(ServiceFlags::BLOOM) && !permissions.mempool {
             if !permissions.no_ban {
                 self.drop_peer(cx, id, "mempool request with bloom filters disabled");
+            }
+        } else if self.upload.reached && !permissions.mempool {
+            if !permissions.no_ban {
+                self.drop_peer(cx, id, "mempool request with bandwidth limit reached");
             }
         } else if let Some(relay) = &mut peer.tx_relay {
             relay.send_mempool = true;

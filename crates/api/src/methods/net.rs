@@ -246,14 +246,14 @@ async fn ping(call: Call) -> RpcResult {
 
 async fn net_totals(call: Call) -> RpcResult {
     let totals = peers(&call)?.totals();
-    // No upload target is kept, so none is ever reached.
+    let upload = peers(&call)?.upload_target();
     let mut target = Object::new();
-    target.push("timeframe", 86_400);
-    target.push("target", 0);
-    target.push("target_reached", false);
-    target.push("serve_historical_blocks", true);
-    target.push("bytes_left_in_cycle", 0);
-    target.push("time_left_in_cycle", 0);
+    target.push("timeframe", ironpeer_peer::limits::UPLOAD_TIMEFRAME);
+    target.push("target", upload.target);
+    target.push("target_reached", upload.reached);
+    target.push("serve_historical_blocks", upload.serves_historical_blocks);
+    target.push("bytes_left_in_cycle", upload.bytes_left);
+    target.push("time_left_in_cycle", upload.seconds_left);
     let mut out = Object::new();
     out.push("totalbytesrecv", totals.bytes_recv);
     out.push("totalbytessent", totals.bytes_sent);

@@ -4,6 +4,7 @@
 mod addr;
 mod blocks;
 mod cases;
+mod filters;
 mod handshake;
 mod headers;
 mod model;
