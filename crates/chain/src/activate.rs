@@ -484,10 +484,13 @@ impl Core {
                 for (bit, active) in self.version_bits.unknown_activations(&shared.params, &tree.chain_of(id))
                 {
                     if active {
-                        let mut known = shared.unknown_rules.write();
-                        if !known.contains(&bit) {
-                            known.push(bit);
-                        }
+                        shared.warnings.send_if_modified(|warnings| {
+                            let new = !warnings.unknown_rules.contains(&bit);
+                            if new {
+                                warnings.unknown_rules.push(bit);
+                            }
+                            new
+                        });
                     } else {
                         let comma = if warnings.is_empty() { "" } else { ", " };
                         warnings.push_str(&format!("{comma}Unknown new rules activated (versionbit {bit})"));

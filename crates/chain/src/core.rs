@@ -358,8 +358,12 @@ impl Core {
         let proof = tip.header.work();
         let six = (0..6).fold(tip.chainwork, |work, _| work + proof);
         let large = self.best_invalid.is_some_and(|id| tree.node(id).chainwork > six);
-        let was = self.shared.large_invalid_chain.swap(large, Ordering::Relaxed);
-        if large && !was {
+        let changed = self.shared.warnings.send_if_modified(|warnings| {
+            let changed = warnings.large_invalid_chain != large;
+            warnings.large_invalid_chain = large;
+            changed
+        });
+        if large && changed {
             self.log(LogLine::warning(
                 "Found invalid chain more than 6 blocks longer than our best chain. This could be due to \
                  database corruption or consensus incompatibility with peers.",

@@ -18,7 +18,7 @@ use crate::pool;
 use crate::prepare::Prepared;
 use crate::utxo_info::{UtxoHashKind, UtxoSetInfo};
 use crate::verify::VerifyError;
-use crate::view::{ChainView, Shared};
+use crate::view::{ChainView, ChainWarnings, Shared};
 
 /// The chain has stopped: it was told to, or something broke (see [`ChainHandle::fatal`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +134,12 @@ impl ChainHandle {
     #[must_use]
     pub fn stop_requested(&self) -> watch::Receiver<bool> {
         self.shared.stop_requested.subscribe()
+    }
+
+    /// What the chain warns its operator of, now and whenever it changes.
+    #[must_use]
+    pub fn warnings(&self) -> watch::Receiver<ChainWarnings> {
+        self.shared.warnings.subscribe()
     }
 
     /// Waits for room in the queue, then hands over what `make` builds around the reply channel.

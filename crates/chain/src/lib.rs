@@ -44,5 +44,5 @@ pub use open::{Chain, OpenError};
 pub use scripts::PoolChecker;
 pub use utxo_info::{CoinScan, UtxoHashKind, UtxoSetInfo, bogo_size, encode_for_hash};
 pub use verify::VerifyError;
-pub use view::{ChainAncestry, ChainTip, ChainTipStatus, ChainView, ReadError};
+pub use view::{ChainAncestry, ChainTip, ChainTipStatus, ChainView, ChainWarnings, ReadError};
 pub use writer::ChainThread;

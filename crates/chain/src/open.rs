@@ -421,8 +421,7 @@ pub(crate) fn open_core(
             stopping: AtomicBool::new(false),
             initial_download: AtomicBool::new(true),
             reindexing: AtomicBool::new(reindexing),
-            large_invalid_chain: AtomicBool::new(false),
-            unknown_rules: RwLock::new(Vec::new()),
+            warnings: watch::Sender::default(),
         }
     });
     let mut core = Core {

@@ -70,6 +70,28 @@ pub struct ChainTip {
     pub status: ChainTipStatus,
 }
 
+/// What the chain warns its operator of (Core's `kernel::Warning`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainWarnings {
+    /// An invalid chain has more than six blocks' work more than ours.
+    pub large_invalid_chain: bool,
+    /// Version bits by which rules unknown to us became active, the first one first.
+    pub unknown_rules: Vec<u8>,
+}
+
+impl ChainWarnings {
+    /// Core's texts, in its order.
+    #[must_use]
+    pub fn messages(&self) -> Vec<String> {
+        let rules = self.unknown_rules.first();
+        let rules = rules.map(|bit| format!("Unknown new rules activated (versionbit {bit})"));
+        let invalid = self.large_invalid_chain.then(|| LARGE_INVALID_CHAIN.to_owned());
+        rules.into_iter().chain(invalid).collect()
+    }
+}
+
+const LARGE_INVALID_CHAIN: &str = "Warning: Found invalid chain more than 6 blocks longer than our best chain. This could be due to database corruption or consensus incompatibility with peers.";
+
 /// What the writer and the readers share.
 pub(crate) struct Shared {
     pub params: Arc<Params>,
@@ -88,8 +110,7 @@ pub(crate) struct Shared {
     pub stopping: AtomicBool,
     pub initial_download: AtomicBool,
     pub reindexing: AtomicBool,
-    pub large_invalid_chain: AtomicBool,
-    pub unknown_rules: RwLock<Vec<u8>>,
+    pub warnings: watch::Sender<ChainWarnings>,
 }
 
 impl Shared {
@@ -308,17 +329,10 @@ impl ChainView {
         self.shared.reindexing.load(Ordering::Relaxed)
     }
 
-    /// An invalid chain has more than six blocks' work more than ours (Core's
-    /// `LARGE_WORK_INVALID_CHAIN` warning).
+    /// What the operator is warned of at present.
     #[must_use]
-    pub fn large_invalid_chain(&self) -> bool {
-        self.shared.large_invalid_chain.load(Ordering::Relaxed)
-    }
-
-    /// Version bits by which rules unknown to us became active.
-    #[must_use]
-    pub fn unknown_rules(&self) -> Vec<u8> {
-        self.shared.unknown_rules.read().clone()
+    pub fn warnings(&self) -> ChainWarnings {
+        self.shared.warnings.borrow().clone()
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Notify {
     pub shutdown: Vec<String>,
     /// When the tip changes.
     pub block: Option<String>,
+    /// When there is a warning.
+    pub alert: Option<String>,
 }
 
 impl Config {
@@ -118,6 +120,7 @@ impl Config {
                 startup: args.list("startupnotify"),
                 shutdown: args.list("shutdownnotify"),
                 block: args.text("blocknotify").filter(|command| !command.is_empty()),
+                alert: args.text("alertnotify").filter(|command| !command.is_empty()),
             },
             rpc,
             web_bind: web_bind(args)?,
@@ -180,7 +183,7 @@ impl LogConfig {
         let debugging = !args.list("debug").is_empty();
         Self {
             file: (!args.is_negated("debuglogfile")).then(|| datadir::net(args).join(file)),
-            console: on("printtoconsole", true),
+            console: on("printtoconsole", !on("daemon", false)),
             timestamps: on("logtimestamps", true),
             micros: on("logtimemicros", false),
             thread_names: on("logthreadnames", false),
@@ -395,7 +398,13 @@ fn user_hex(text: &str) -> Option<[u8; 32]> {
 /// Core's texts for values that cannot be read.
 pub fn params(args: &Args) -> Result<Params, ArgsError> {
     Ok(match args.chain()? {
-        Network::Signet => Params::signet(signet_challenge(args)?),
+        Network::Signet => {
+            let mut params = Params::signet(signet_challenge(args)?);
+            if args.is_set("signetseednode") {
+                params.dns_seeds = args.list("signetseednode");
+            }
+            params
+        }
         Network::Regtest => Params::regtest(regtest_options(args)?),
         network => Params::for_network(network),
     })

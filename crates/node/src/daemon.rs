@@ -8,9 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, ArgsError, help_message, options};
+use crate::background::{self, Background, Parent};
 use crate::config::Config;
 use crate::log::{Log, LogConfig};
-use crate::node::{Node, StartError};
+use crate::node::{Node, StartError, lock_directories};
 use crate::{CLIENT_NAME, full_version, init};
 
 /// Runs the daemon with the words after its name.
@@ -18,12 +19,41 @@ use crate::{CLIENT_NAME, full_version, init};
 pub fn run(words: &[String]) -> ExitCode {
     // What the node writes is its user's alone.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let (words, parent) = match words.split_first() {
+        Some((first, words)) if first == background::MARK => (words, Some(Parent::leave())),
+        _ => (words, None),
+    };
     let clock = Arc::new(SystemClock::new());
     match prepare(words, &clock) {
-        Ok(Some((config, log))) => serve(config, clock, log),
+        Ok(Some(prepared)) => match (prepared.background, parent) {
+            (Background::Never, _) => serve(prepared, clock, None),
+            (Background::AtOnce, Some(mut parent)) => {
+                parent.tell(true);
+                serve(prepared, clock, None)
+            }
+            (Background::WhenStarted, Some(parent)) => serve(prepared, clock, Some(parent)),
+            (Background::AtOnce | Background::WhenStarted, None) => to_background(words, &prepared),
+        },
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// What the options come to.
+struct Prepared {
+    config: Config,
+    log: Arc<Log>,
+    background: Background,
+}
+
+/// Starts the process that becomes the node. What can be seen to be wrong is still told here.
+fn to_background(words: &[String], prepared: &Prepared) -> ExitCode {
+    // Given back at once: the new process takes them for good.
+    if let Err(error) = lock_directories(&prepared.config) {
+        return failed(&error);
+    }
+    let log_file = prepared.log.path().and_then(|path| path.file_name());
+    background::start(words, &log_file.unwrap_or_default().to_string_lossy())
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
@@ -32,7 +62,7 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Everything before the first file is opened. `None` if only a text was asked for.
-fn prepare(words: &[String], clock: &Arc<SystemClock>) -> Result<Option<(Config, Arc<Log>)>, ArgsError> {
+fn prepare(words: &[String], clock: &Arc<SystemClock>) -> Result<Option<Prepared>, ArgsError> {
     let mut args = Args::new(&[options::CHAIN, options::DAEMON]);
     args.parse_command_line(words)
         .map_err(|error| ArgsError(format!("Error parsing command line arguments: {error}")))?;
@@ -68,7 +98,7 @@ fn prepare(words: &[String], clock: &Arc<SystemClock>) -> Result<Option<(Config,
         eprintln!("Warning: {warning}");
         log.log(LogLine::warning(warning));
     }
-    Ok(Some((config, log)))
+    Ok(Some(Prepared { config, log, background: Background::from_args(&args) }))
 }
 
 fn about(args: &Args) -> String {
@@ -124,7 +154,9 @@ impl Signals {
     }
 }
 
-fn serve(config: Config, clock: Arc<SystemClock>, log: Arc<Log>) -> ExitCode {
+/// Runs the node to its end; `parent` is told how the start went.
+fn serve(prepared: Prepared, clock: Arc<SystemClock>, mut parent: Option<Parent>) -> ExitCode {
+    let Prepared { config, log, .. } = prepared;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("net").build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -144,6 +176,9 @@ fn serve(config: Config, clock: Arc<SystemClock>, log: Arc<Log>) -> ExitCode {
                 return failed(&error);
             }
         };
+        if let Some(parent) = &mut parent {
+            parent.tell(true);
+        }
         let failure = node.stopping().await;
         node.shutdown().await;
         match failure {

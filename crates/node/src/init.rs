@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use bitcoin::Network;
+use ironpeer_peer::is_bad_port;
 use ironpeer_primitives::LogLine;
+use rustix::process::{Resource, Rlimit};
 
 use crate::args::{Args, ArgsError, CONF_FILENAME, network_name};
 use crate::cli::split_host_port;
@@ -15,6 +17,13 @@ use crate::{CLIENT_NAME, config, datadir};
 pub const DEFAULT_MAX_CONNECTIONS: i64 = 125;
 /// Memory for the mempool in MB when no transactions are taken from peers.
 const BLOCKSONLY_MAX_MEMPOOL: &str = "5";
+/// File descriptors kept for everything but connections (Core's `MIN_CORE_FDS`).
+const RESERVED_DESCRIPTORS: u64 = 151;
+/// Connections of `-addnode`, which `-maxconnections` does not count (Core's
+/// `MAX_ADDNODE_CONNECTIONS`).
+const MAX_ADDED_NODES: u64 = 8;
+/// The one type of compact block filter (BIP158).
+const BASIC_FILTER: &str = "basic";
 /// What `-test` knows.
 const TEST_OPTIONS: [&str; 3] = ["addrman", "reindex_after_failure_noninteractive_yes", "bip94"];
 
@@ -141,6 +150,11 @@ pub fn parameter_interaction(args: &mut Args) {
     if args.bool("whitelistforcerelay") == Some(true) {
         soft(args, "-whitelistforcerelay=1", "whitelistrelay", "1");
     }
+    let only = args.list("onlynet");
+    let clear = |name: &String| matches!(name.to_ascii_lowercase().as_str(), "ipv4" | "ipv6");
+    if !only.is_empty() && !only.iter().any(clear) {
+        soft(args, "-onlynet excludes IPv4 and IPv6", "dnsseed", "0");
+    }
 }
 
 /// Checks what can be checked without opening anything (Core's `AppInitParameterInteraction`).
@@ -205,7 +219,9 @@ pub fn check_parameters(args: &mut Args, network: Network) -> Result<Vec<String>
         ));
     }
     check_connections(args)?;
-    check_ports(args)?;
+    raise_descriptor_limit(args, &mut warnings)?;
+    check_ports(args, &mut warnings)?;
+    check_values(args, network)?;
     check_test_options(args, network, &mut warnings)?;
     Ok(warnings)
 }
@@ -231,8 +247,47 @@ fn check_connections(args: &Args) -> Result<(), ArgsError> {
     Ok(())
 }
 
-/// Core's `CheckHostPortOptions`.
-fn check_ports(args: &Args) -> Result<(), ArgsError> {
+/// Makes room for the connections asked for, or asks for less (Core's
+/// `RaiseFileDescriptorLimit`).
+fn raise_descriptor_limit(args: &mut Args, warnings: &mut Vec<String>) -> Result<(), ArgsError> {
+    let binds = (args.list("bind").len() + args.list("whitebind").len()).max(1);
+    let wanted = args.int("maxconnections").unwrap_or(DEFAULT_MAX_CONNECTIONS).unsigned_abs();
+    let required = RESERVED_DESCRIPTORS + MAX_ADDED_NODES + binds as u64;
+    let available = descriptors(wanted.saturating_add(required));
+    if available < required {
+        return fail(format!(
+            "Not enough file descriptors available. {available} available, {required} required."
+        ));
+    }
+    let most = wanted.min(available - required);
+    if most < wanted {
+        warnings.push(format!(
+            "Reducing -maxconnections from {wanted} to {most}, because of system limitations."
+        ));
+        args.force_set("maxconnections", &most.to_string());
+    }
+    args.note(LogLine::info(format!(
+        "Using at most {most} automatic connections ({available} file descriptors available)"
+    )));
+    Ok(())
+}
+
+/// How many files may be open, after asking for `wanted`.
+fn descriptors(wanted: u64) -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let (now, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if now >= wanted {
+        return now;
+    }
+    let raised = wanted.min(most);
+    match rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+        Ok(()) => raised,
+        Err(_) => now,
+    }
+}
+
+/// Core's `CheckHostPortOptions`, and its warnings about ports that nobody connects to.
+fn check_ports(args: &Args, warnings: &mut Vec<String>) -> Result<(), ArgsError> {
     let invalid = |name: &str, value: &str| format!("Invalid port specified in -{name}: '{value}'");
     for name in ["port", "rpcport"] {
         if let Some(value) = args.text(name)
@@ -241,17 +296,93 @@ fn check_ports(args: &Args) -> Result<(), ArgsError> {
             return fail(invalid(name, &value));
         }
     }
-    for name in ["bind", "rpcbind", "whitebind", "torcontrol"] {
+    // Whether a Unix socket or a suffix after `=` may stand there.
+    for (name, unix, suffix) in [
+        ("i2psam", false, false),
+        ("onion", true, false),
+        ("proxy", true, true),
+        ("bind", false, true),
+        ("rpcbind", false, false),
+        ("torcontrol", false, false),
+        ("whitebind", false, false),
+        ("zmqpubhashblock", true, false),
+        ("zmqpubhashtx", true, false),
+        ("zmqpubrawblock", true, false),
+        ("zmqpubrawtx", true, false),
+        ("zmqpubsequence", true, false),
+    ] {
         for value in args.list(name) {
-            let address = if name == "bind" {
-                value.rsplit_once('=').map_or(&*value, |(head, _)| head)
-            } else {
-                &value
-            };
-            if split_host_port(address).is_none() {
+            let address = value.rsplit_once('=').filter(|_| suffix).map_or(&*value, |(head, _)| head);
+            if split_host_port(address).is_none() && !(unix && value.starts_with("unix:")) {
                 return fail(invalid(name, &value));
             }
         }
+    }
+    let mut warn = |prefix: &str, port: u16| {
+        if is_bad_port(port) {
+            warnings.push(format!(
+                "{prefix} request to listen on port {port}. This port is considered \"bad\" and thus it is unlikely that any peer will connect to it. See doc/p2p-bad-ports.md for details and a full list."
+            ));
+        }
+    };
+    let (binds, white) = (args.list("bind"), args.list("whitebind"));
+    if binds.is_empty() && white.is_empty() {
+        args.text("port").and_then(|port| port.parse().ok()).into_iter().for_each(|port| warn("-port", port));
+    }
+    for (_, port) in binds.iter().filter(|bind| !bind.contains('=')).filter_map(|bind| split_host_port(bind))
+    {
+        port.into_iter().for_each(|port| warn("-bind", port));
+    }
+    Ok(())
+}
+
+/// Values of options that act little or not at all here, but are judged as in Core.
+fn check_values(args: &mut Args, network: Network) -> Result<(), ArgsError> {
+    let filters: Vec<String> = match args.text("blockfilterindex").as_deref() {
+        None | Some("0") => Vec::new(),
+        Some("" | "1") => vec![BASIC_FILTER.to_owned()],
+        Some(_) => args.list("blockfilterindex"),
+    };
+    if let Some(unknown) = filters.iter().find(|name| *name != BASIC_FILTER) {
+        return fail(format!("Unknown -blockfilterindex value {unknown}."));
+    }
+    if args.bool("peerblockfilters") == Some(true) && filters.is_empty() {
+        return fail("Cannot set -peerblockfilters without -blockfilterindex.");
+    }
+    if let Some(threads) = args.int("prevoutfetchthreads").filter(|threads| *threads < 0) {
+        return fail(format!(
+            "-prevoutfetchthreads must be non-negative (got {threads}). Use 0 to disable parallel input fetching."
+        ));
+    }
+    if args.bool("acceptstalefeeestimates") == Some(true)
+        && args.bool("blocksonly") != Some(true)
+        && network != Network::Regtest
+    {
+        return fail(format!("acceptstalefeeestimates is not supported on {} chain.", network_name(network)));
+    }
+    if args.is_set("asmap") && !args.is_negated("asmap") {
+        if args.bool("asmap") == Some(true) {
+            return fail("Embedded asmap data not available");
+        }
+        let path = datadir::net(args).join(args.path("asmap").unwrap_or_default());
+        if !path.exists() {
+            return fail(format!("Could not find asmap file \"{}\"", path.display()));
+        }
+    }
+    let relative = args.path("datadir").filter(|dir| !dir.is_absolute() && args.is_set("datadir"));
+    if let (Some(dir), Ok(here)) = (relative, std::env::current_dir()) {
+        args.note(LogLine::warning(format!(
+            "Relative datadir option '{}' specified, which will be interpreted relative to the current working directory '{}'. This is fragile, because if bitcoin is started in the future from a different location, it will be unable to locate the current data files. There could also be data loss if bitcoin is started while in a temporary directory.",
+            dir.display(),
+            here.display()
+        )));
+    }
+    if args.bool("logratelimit") == Some(false) {
+        args.note(LogLine::info("Log rate limiting disabled"));
+    }
+    let connect = args.list("connect");
+    if !connect.is_empty() && connect != ["0"] && !args.list("seednode").is_empty() {
+        args.note(LogLine::info("-seednode is ignored when -connect is used"));
     }
     Ok(())
 }

@@ -50,6 +50,22 @@ fn contradictions_and_wrong_values_have_cores_texts() {
         ("-test=addrman", "", "-test=<option> can only be used with regtest"),
         ("-vbparams=a:0:1", "", "The -vbparams option may not be used on mainnet."),
         (
+            "-testactivationheight=segwit@2",
+            "",
+            "The -testactivationheight option may not be used on mainnet.",
+        ),
+        ("-zmqpubrawtx=host:x", "", "Invalid port specified in -zmqpubrawtx: 'host:x'"),
+        ("-torcontrol=a:0", "", "Invalid port specified in -torcontrol: 'a:0'"),
+        ("-blockfilterindex=fancy", "", "Unknown -blockfilterindex value fancy."),
+        ("-peerblockfilters", "", "Cannot set -peerblockfilters without -blockfilterindex."),
+        (
+            "-prevoutfetchthreads=-1",
+            "",
+            "-prevoutfetchthreads must be non-negative (got -1). Use 0 to disable parallel input fetching.",
+        ),
+        ("-acceptstalefeeestimates", "", "acceptstalefeeestimates is not supported on main chain."),
+        ("-asmap", "", "Embedded asmap data not available"),
+        (
             "-regtest",
             "port=1\n",
             "Config setting for -port only applied on regtest network when in [regtest] section.\n",
@@ -64,6 +80,31 @@ fn a_promise_that_cannot_be_kept_is_refused_and_a_missing_comfort_noted() {
     let error = checked("-prune=550", "").unwrap_err();
     assert!(error.starts_with("-prune is not available in this version"), "{error}");
     assert_eq!(checked("-noprune -prune=0 -txindex", ""), Ok(Vec::new()));
+}
+
+#[test]
+fn ports_that_nobody_knocks_on_are_warned_about() {
+    for line in ["-port=22", "-bind=127.0.0.1:6667", "-bind=127.0.0.1:6667=onion -bind=127.0.0.1:22"] {
+        let warnings = checked(line, "").unwrap();
+        assert_eq!(warnings.len(), 1, "{line}");
+        assert!(warnings[0].contains("is considered \"bad\""), "{warnings:?}");
+    }
+}
+
+#[test]
+fn connections_are_cut_to_what_the_system_allows() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let Some(most) = limit.maximum else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let line = format!("-datadir={} -maxconnections={most} -bind=127.0.0.1:8333", dir.path().display());
+    let mut args = args(&line, "");
+    let warnings = check_parameters(&mut args, Network::Bitcoin).unwrap();
+    let kept = most - RESERVED_DESCRIPTORS - MAX_ADDED_NODES - 1;
+    assert_eq!(
+        warnings,
+        [format!("Reducing -maxconnections from {most} to {kept}, because of system limitations.")]
+    );
+    assert_eq!(args.int("maxconnections"), i64::try_from(kept).ok());
 }
 
 #[test]

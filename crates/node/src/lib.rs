@@ -1,6 +1,7 @@
 //! The door: flags, files, logs, build order, shutdown order; the binaries.
 
 pub mod args;
+pub mod background;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -11,6 +12,7 @@ pub mod log;
 pub mod node;
 pub mod notify;
 pub mod p2p;
+pub mod reach;
 pub mod rpc;
 
 /// The name clients compare in messages about this kind of program: lock errors, the notice in

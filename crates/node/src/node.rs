@@ -231,6 +231,11 @@ impl Node {
             let (follower, _) = chain.events();
             tasks.spawn(notify::follow_blocks(follower, chain.view(), command, Arc::clone(&log)));
         }
+        if let Some(command) = config.notify.alert {
+            let alerts =
+                notify::follow_warnings(chain.warnings(), command, shutdown.clone(), Arc::clone(&log));
+            tasks.spawn(alerts);
+        }
         if let Some(rule) = config.auto_mine {
             let mining = mining.clone();
             tasks.spawn(async move { mining.auto_mine(rule, anyone_can_spend()).await });
@@ -476,7 +481,11 @@ fn status(log: &Log, door: Option<&Door>, text: &str) {
     }
 }
 
-fn lock_directories(config: &Config) -> Result<Vec<DirLock>, ArgsError> {
+/// Takes the lock on each of the node's directories, which are made if they are not there.
+///
+/// # Errors
+/// Core's texts for a directory in use or that cannot be written to.
+pub fn lock_directories(config: &Config) -> Result<Vec<DirLock>, ArgsError> {
     let mut locks = Vec::new();
     for dir in config.directories() {
         std::fs::create_dir_all(dir).map_err(|_| unwritable(dir))?;

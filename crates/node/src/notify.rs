@@ -1,11 +1,13 @@
 //! Commands of the user's run when something happens: `-startupnotify`, `-shutdownnotify`,
-//! `-blocknotify`.
+//! `-blocknotify`, `-alertnotify`.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use ironpeer_chain::{ChainFollower, ChainView, Followed};
+use ironpeer_chain::{ChainFollower, ChainView, ChainWarnings, Followed};
 use ironpeer_primitives::{ChainRead, LogLine, LogSink};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
 
@@ -58,3 +60,39 @@ pub async fn follow_blocks(mut follower: ChainFollower, view: ChainView, command
         }
     }
 }
+
+/// The characters Core's `SanitizeString` leaves in a warning.
+fn is_safe(c: char) -> bool {
+    c.is_ascii_alphanumeric() || " .,;-_/:?@()".contains(c)
+}
+
+/// `-alertnotify` with a warning in single quotes for `%s`.
+fn alert_command(command: &str, warning: &str) -> String {
+    let safe: String = warning.chars().filter(|c| is_safe(*c)).collect();
+    command.replace("%s", &format!("'{safe}'"))
+}
+
+/// Runs `-alertnotify` for every warning that arises, once for as long as it stands.
+pub async fn follow_warnings(
+    mut warnings: watch::Receiver<ChainWarnings>,
+    command: String,
+    shutdown: CancellationToken,
+    log: Arc<Log>,
+) {
+    let mut standing = Vec::new();
+    loop {
+        let now = warnings.borrow_and_update().messages();
+        for new in now.iter().filter(|warning| !standing.contains(*warning)) {
+            spawn(alert_command(&command, new), &log);
+        }
+        standing = now;
+        tokio::select! {
+            changed = warnings.changed() => if changed.is_err() { return },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "notify_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ use ironpeer_wire::{NetAddress, Service};
 use crate::args::{Args, ArgsError};
 use crate::cli::split_host_port;
 use crate::init::DEFAULT_MAX_CONNECTIONS;
+use crate::reach;
 
 /// `-timeout` in milliseconds (Core's `DEFAULT_CONNECT_TIMEOUT`).
 const DEFAULT_CONNECT_TIMEOUT: i64 = 5_000;
@@ -95,6 +96,10 @@ impl P2pConfig {
         peer.max_upload_target = byte_units(&target)
             .ok_or_else(|| ArgsError(format!("Unable to parse -maxuploadtarget: '{target}'")))?;
         peer.network_active = on("networkactive", true);
+        peer.reachable = reach::reachable(args)?;
+        if let Some(kilobytes) = args.int("maxsendbuffer") {
+            peer.send_buffer_bytes = usize::try_from(kilobytes).unwrap_or(0).saturating_mul(1_000);
+        }
         peer.deterministic_addrman = args.list("test").iter().any(|option| option == "addrman");
         Ok(Self { binds: if listen { binds(args, params.default_port)? } else { Vec::new() }, peer })
     }

@@ -16,13 +16,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connect::{Target, numeric};
 use crate::limits;
-use crate::network::{Classify, Network, is_bad_port};
+use crate::network::{Classify, is_bad_port};
 use crate::shell::Shell;
 
 const MINUTE: i64 = 60;
 const DAY: i64 = 24 * 60 * MINUTE;
-/// Networks that can be reached without a proxy.
-const REACHABLE: [Network; 2] = [Network::Ipv4, Network::Ipv6];
 /// Peers with which DNS seeds are no longer needed.
 const ENOUGH_PEERS: usize = 2;
 /// DNS seeds asked before looking whether that was enough.
@@ -275,7 +273,7 @@ impl Shell {
             let (address, last_try) = if feeler {
                 self.feeler_address(now)
             } else {
-                self.with_addrman(|addrman| addrman.select(false, &REACHABLE, now))
+                self.with_addrman(|addrman| addrman.select(false, &self.config.reachable, now))
             }?;
             let service = address.service;
             if !feeler && groups.contains(&service.address.group()) {
@@ -317,10 +315,10 @@ impl Shell {
         match self.with_addrman(|addrman| addrman.select_collision()) {
             Some((old, _)) if self.is_connected_to_address(&old.service.address) => {
                 self.with_addrman(|addrman| addrman.good(&old.service, now));
-                self.with_addrman(|addrman| addrman.select(true, &REACHABLE, now))
+                self.with_addrman(|addrman| addrman.select(true, &self.config.reachable, now))
             }
             Some(old) => Some(old),
-            None => self.with_addrman(|addrman| addrman.select(true, &REACHABLE, now)),
+            None => self.with_addrman(|addrman| addrman.select(true, &self.config.reachable, now)),
         }
     }
 }

@@ -12,6 +12,7 @@ use ironpeer_wire::{NetAddress, Service};
 use crate::bans::Subnet;
 use crate::limits;
 use crate::listen::Listener;
+use crate::network::Network;
 use crate::rooms::Rooms;
 
 /// What peers from a subnet may do beyond the usual (`-whitelist`).
@@ -63,6 +64,8 @@ pub struct Config {
     pub send_buffer_bytes: usize,
     /// Start with the network on (`-networkactive`).
     pub network_active: bool,
+    /// Networks automatic connections are made to (`-onlynet`).
+    pub reachable: Vec<Network>,
     /// Buckets of the address manager can be predicted (`-test=addrman`).
     pub deterministic_addrman: bool,
 }
@@ -70,7 +73,7 @@ pub struct Config {
 impl Config {
     /// Core's defaults, keeping nothing on disk.
     #[must_use]
-    pub const fn new(sync: ironpeer_sync::Config) -> Self {
+    pub fn new(sync: ironpeer_sync::Config) -> Self {
         Self {
             sync,
             max_connections: limits::DEFAULT_MAX_CONNECTIONS,
@@ -88,6 +91,7 @@ impl Config {
             max_upload_target: 0,
             send_buffer_bytes: limits::SEND_QUEUE_SOFT_BYTES,
             network_active: true,
+            reachable: vec![Network::Ipv4, Network::Ipv6],
             deterministic_addrman: false,
         }
     }

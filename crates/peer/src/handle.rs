@@ -193,6 +193,12 @@ impl PeerHandle {
         self.shell.local_addresses.lock().iter().map(|(service, score)| (*service, *score)).collect()
     }
 
+    /// Whether automatic connections are made to a network.
+    #[must_use]
+    pub fn is_reachable(&self, network: Network) -> bool {
+        self.shell.config.reachable.contains(&network)
+    }
+
     /// Whether connections are allowed at all.
     #[must_use]
     pub fn network_active(&self) -> bool {

@@ -41,7 +41,7 @@ pub use info::{
     KnownAddress, NetTotals, PeerInfo, StartError,
 };
 pub use listen::Listener;
-pub use network::{Classify, Network};
+pub use network::{Classify, Network, is_bad_port};
 pub use rooms::Rooms;
 pub use traffic::OTHER;
 pub use upload::UploadTarget;

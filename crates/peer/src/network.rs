@@ -159,7 +159,8 @@ fn linked_v4(address: &NetAddress) -> Option<Ipv4Addr> {
 
 /// Ports that belong to other services, which nobody should be made to knock on (Core's
 /// `IsBadPort`).
-pub(crate) const fn is_bad_port(port: u16) -> bool {
+#[must_use]
+pub const fn is_bad_port(port: u16) -> bool {
     matches!(
         port,
         1 | 7 | 9 | 11 | 13 | 15 | 17 | 19..=23 | 25 | 37 | 42 | 43 | 53 | 69 | 77 | 79 | 87 | 95 | 101..=104

@@ -341,15 +341,7 @@ async fn block(call: Call) -> RpcResult {
 /// `warnings` as a list, or with `-deprecatedrpc=warnings` as one text.
 pub(crate) fn warnings(ctx: &ApiContext) -> Value {
     let mut warnings = ctx.facts.warnings.clone();
-    let view = ctx.view();
-    if view.large_invalid_chain() {
-        warnings.push(
-            "Warning: Found invalid chain more than 6 blocks longer than our best chain. This could be due to database corruption or consensus incompatibility with peers.".into(),
-        );
-    }
-    if let Some(bit) = view.unknown_rules().first() {
-        warnings.push(format!("Unknown new rules activated (versionbit {bit})"));
-    }
+    warnings.extend(ctx.view().warnings().messages());
     if ctx.facts.deprecated.contains("warnings") {
         return warnings.pop().unwrap_or_default().into();
     }

@@ -281,7 +281,7 @@ async fn network_info(call: Call) -> RpcResult {
         out.push("connections_out", counts.outbound);
     }
     let networks = Network::ROUTABLE.iter().map(|network| {
-        let reachable = matches!(network, Network::Ipv4 | Network::Ipv6);
+        let reachable = ctx.peers.as_ref().is_some_and(|peers| peers.is_reachable(*network));
         let mut entry = Object::new();
         entry.push("name", network.name());
         entry.push("limited", !reachable);

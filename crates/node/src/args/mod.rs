@@ -290,7 +290,7 @@ impl Args {
     #[must_use]
     pub fn without_effect(&self) -> Vec<(&'static Opt, bool)> {
         self.known()
-            .filter(|opt| opt.effect != Effect::Acts && opt.group != options::Group::Wallet)
+            .filter(|opt| opt.effect != Effect::Acts)
             .filter(|opt| {
                 self.text(opt.name)
                     .is_some_and(|value| value.is_empty() || (value != "0" && value != "false"))
