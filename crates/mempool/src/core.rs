@@ -1,7 +1,7 @@
 //! The mempool as a synchronous machine: it is told the time and the chain's coins, decides, and
 //! puts what changed into an outbox.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bitcoin::{Transaction, Txid};
@@ -145,12 +145,16 @@ impl MempoolCore {
     pub fn remove(&mut self, txids: &BTreeSet<Txid>, reason: RemovalReason) -> Vec<Entry> {
         let removed = self.pool.remove(txids);
         for entry in &removed {
-            let sequence = self.next_sequence();
-            self.updated += 1;
-            self.forget_unbroadcast(&entry.txid, true);
-            self.out.events.push(MempoolEvent::Removed { tx: entry.pool_tx(), reason, sequence });
+            self.tell_removed(entry, reason);
         }
         removed
+    }
+
+    fn tell_removed(&mut self, entry: &Entry, reason: RemovalReason) {
+        let sequence = self.next_sequence();
+        self.updated += 1;
+        self.forget_unbroadcast(&entry.txid, true);
+        self.out.events.push(MempoolEvent::Removed { tx: entry.pool_tx(), reason, sequence });
     }
 
     /// No longer to be announced again and again; `unchecked` if nobody ever asked for it.
@@ -252,19 +256,22 @@ impl MempoolCore {
             let txids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
             let confirmed: BTreeSet<Txid> =
                 txids.iter().filter(|txid| self.pool.contains(txid)).copied().collect();
-            self.remove(&confirmed, RemovalReason::Block);
-            let rivals: Vec<Txid> = txs
-                .iter()
-                .flat_map(|tx| &tx.input)
-                .filter_map(|input| self.pool.spender(&input.previous_output))
-                .map(|entry| entry.txid)
-                .collect();
-            for rival in &rivals {
-                self.pool.deltas.remove(rival);
-            }
-            let conflicts = self.pool.with_descendants(rivals);
-            self.remove(&conflicts, RemovalReason::Conflict);
-            for txid in &txids {
+            // All at once, so that each cluster is ordered anew only once; told one by one.
+            let mut removed: HashMap<Txid, Entry> =
+                self.pool.remove(&confirmed).into_iter().map(|entry| (entry.txid, entry)).collect();
+            for (tx, txid) in txs.iter().zip(&txids) {
+                if let Some(entry) = removed.remove(txid) {
+                    self.tell_removed(&entry, RemovalReason::Block);
+                }
+                let spenders = tx.input.iter().filter_map(|input| self.pool.spender(&input.previous_output));
+                let rivals: Vec<Txid> = spenders.map(|entry| entry.txid).collect();
+                for rival in &rivals {
+                    self.pool.deltas.remove(rival);
+                }
+                if !rivals.is_empty() {
+                    let conflicts = self.pool.with_descendants(rivals);
+                    self.remove(&conflicts, RemovalReason::Conflict);
+                }
                 self.pool.deltas.remove(txid);
             }
         }

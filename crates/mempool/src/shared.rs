@@ -227,6 +227,7 @@ impl Shared {
     pub fn apply(&self, disconnected: &[Arc<Block>], connected: &[Arc<Block>], tip: HeaderInfo, seq: u64) {
         self.change(|core, now| {
             core.applying = true;
+            core.out.events.push(MempoolEvent::TipLeft { seq });
             core.disconnect(disconnected);
             for block in connected {
                 core.remove_for_block(&block.txdata, now);
@@ -239,7 +240,10 @@ impl Shared {
         if self.read(|core, _| core.reorged) && self.is_current() {
             self.settle_reorg();
         }
-        self.change(|core, _| core.applying = false);
+        self.change(|core, _| {
+            core.applying = false;
+            core.out.events.push(MempoolEvent::TipReached { seq });
+        });
         self.applied.send_modify(|applied| applied.seq = seq);
     }
 

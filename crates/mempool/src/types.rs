@@ -85,8 +85,8 @@ impl RemovalReason {
     }
 }
 
-/// One change of the mempool. `sequence` counts every change of a run, as ZMQ's `sequence` topic
-/// and `getrawmempool`'s `mempool_sequence` do.
+/// One change of the mempool, or a change of the chain's tip among them. `sequence` counts every
+/// change of a run, as ZMQ's `sequence` topic and `getrawmempool`'s `mempool_sequence` do.
 #[derive(Clone, Debug)]
 pub enum MempoolEvent {
     /// A transaction came in.
@@ -104,6 +104,17 @@ pub enum MempoolEvent {
         reason: RemovalReason,
         /// The change's number.
         sequence: u64,
+    },
+    /// What follows, up to [`MempoolEvent::TipReached`], comes of a chain event: its blocks are
+    /// off, the new ones not yet on.
+    TipLeft {
+        /// The chain event's number.
+        seq: u64,
+    },
+    /// The mempool stands on the chain event's tip.
+    TipReached {
+        /// The chain event's number.
+        seq: u64,
     },
 }
 

@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use bitcoin::BlockHash;
 use ironpeer_chain::{ChainFollower, ChainView, ChainWarnings, Followed};
 use ironpeer_primitives::{ChainRead, LogLine, LogSink};
 use tokio::sync::watch;
@@ -48,15 +49,17 @@ pub async fn run_all(commands: Vec<String>, log: &Arc<Log>) {
 /// Runs `-blocknotify` for every new tip once the initial download is over.
 pub async fn follow_blocks(mut follower: ChainFollower, view: ChainView, command: String, log: Arc<Log>) {
     loop {
-        let tip = match follower.next().await {
-            Followed::Event(event) => event.connected.last().map(|block| block.hash),
-            Followed::Lagged { tip, .. } => Some(tip.hash),
+        let tips: Vec<BlockHash> = match follower.next().await {
+            Followed::Event(event) => {
+                event.connected_with_tips().filter(|(_, tip)| *tip).map(|(block, _)| block.hash).collect()
+            }
+            Followed::Lagged { tip, .. } => vec![tip.hash],
             Followed::Closed => return,
         };
-        if let Some(tip) = tip
-            && !view.is_initial_block_download()
-        {
-            spawn(command.replace("%s", &tip.to_string()), &log);
+        if !view.is_initial_block_download() {
+            for tip in tips {
+                spawn(command.replace("%s", &tip.to_string()), &log);
+            }
         }
     }
 }

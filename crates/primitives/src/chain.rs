@@ -85,3 +85,23 @@ pub struct ChainEvent {
     /// Blocks put on, in rising height.
     pub connected: Vec<Arc<ConnectedBlock>>,
 }
+
+impl ChainEvent {
+    /// The blocks put on, each with whether it was a tip of its own: one that brought the chain to
+    /// more work than before the event, or the last. A reorganisation shows its new branch once it
+    /// is the better one (Core's `ActivateBestChainStep`).
+    pub fn connected_with_tips(&self) -> impl Iterator<Item = (&ConnectedBlock, bool)> {
+        let work = |block: &Arc<ConnectedBlock>| block.block.header.work();
+        let lost = self.disconnected.iter().map(work).reduce(|sum, work| sum + work);
+        let last = self.connected.len();
+        self.connected.iter().enumerate().scan(None::<Work>, move |gained, (index, block)| {
+            let sum = gained.map_or_else(|| work(block), |gained| gained + work(block));
+            *gained = Some(sum);
+            Some((&**block, index + 1 == last || lost.is_none_or(|lost| sum > lost)))
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -25,9 +25,11 @@ async fn a_block_takes_what_it_confirms_and_what_it_rules_out() {
     assert_eq!(node.mempool.txids().0, [child.txid()]);
     assert!(node.mempool.prioritised().is_empty());
     let mut reasons = Vec::new();
+    assert!(matches!(events.try_recv(), Ok(MempoolEvent::TipLeft { .. })));
     while let Ok(MempoolEvent::Removed { tx, reason, .. }) = events.try_recv() {
         reasons.push((tx.txid, reason));
     }
+    assert!(events.is_empty(), "the tip's event was the last");
     assert_eq!(reasons[0], (confirmed.txid(), RemovalReason::Block));
     assert!(reasons[1..].iter().all(|(_, reason)| *reason == RemovalReason::Conflict));
     assert_eq!(reasons.len(), 3);
