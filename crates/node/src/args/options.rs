@@ -666,10 +666,10 @@ pub const CLI: &[Opt] = &[
         "Configuration file, relative to the data directory (default: bitcoin.conf)",
     ),
     opt("datadir", "=<dir>", Options, 0, Acts, "Data directory (default: ~/.bitcoin)"),
-    opt("generate", "", CliCommands, 0, Inert, "Mine to a new wallet address (needs a wallet)"),
+    opt("generate", "", CliCommands, 0, Acts, "Mine to a new wallet address (needs a wallet)"),
     opt("addrinfo", "", CliCommands, 0, Acts, "Count the known addresses by network"),
     opt("getinfo", "", CliCommands, 0, Acts, "Show the node's state in short"),
-    opt("netinfo", "", CliCommands, 0, Inert, "Show the peer connections"),
+    opt("netinfo", "", CliCommands, 0, Acts, "Show the peer connections (see -netinfo help)"),
     opt(
         "color",
         "=<when>",
@@ -680,7 +680,7 @@ pub const CLI: &[Opt] = &[
     ),
     opt("named", "", Options, 0, Acts, "Pass arguments by name: name=value (default: 0)"),
     opt("rpcid", "=<id>", Options, NO_NEGATION | NO_ELISION, Acts, "Id sent with the request (default: 1)"),
-    opt("ipcconnect", "=<address>", Options, 0, Refused, "Connect over a Unix socket"),
+    opt("ipcconnect", "=<address>", Options, 0, Acts, "Connect over a Unix socket (not built in)"),
     opt(
         "rpcclienttimeout",
         "=<n>",

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use serde_json::{Map, Value, json};
 
+use super::batch;
 use crate::args::Args;
 
 /// The calls, by their place in the batch.
@@ -17,24 +18,13 @@ const BALANCES: usize = 3;
 const BAR_STEP: f64 = 0.05;
 
 pub(super) fn request() -> Value {
-    METHODS
-        .iter()
-        .enumerate()
-        .map(|(id, method)| json!({"method": method, "params": [], "id": id, "jsonrpc": "2.0"}))
-        .collect()
+    batch::request(&METHODS)
 }
 
 /// One reply out of the batch's four. An error of the first two calls is the reply's; the
 /// wallet's calls may fail.
-pub(super) fn collect(batch: &Value) -> Result<Value, String> {
-    let batch = batch.as_array().ok_or("Batch must be an array")?;
-    let mut replies = vec![Value::Null; METHODS.len()];
-    for member in batch {
-        let id = member.get("id").and_then(Value::as_u64).and_then(|id| usize::try_from(id).ok());
-        let slot =
-            id.and_then(|id| replies.get_mut(id)).ok_or("Batch member id is larger than batch size")?;
-        slot.clone_from(member);
-    }
+pub(super) fn collect(answer: &Value) -> Result<Value, String> {
+    let mut replies = batch::replies(answer, METHODS.len())?;
     for id in [NETWORK, CHAIN] {
         if !replies[id]["error"].is_null() {
             return Ok(replies.swap_remove(id));
@@ -124,6 +114,15 @@ pub(super) fn show(args: &Args, result: &Value) -> Result<String, String> {
     }
     if !result["balance"].is_null() {
         out.push_str(&format!("{cyan}Balance:{reset} {}\n\n", of("balance")));
+    }
+    if let Some(balances) = result["balances"].as_object() {
+        out.push_str(&format!("{cyan}Balances{reset}\n"));
+        let widest = balances.values().map(|balance| text(balance).len()).max().unwrap_or(0).max(10);
+        for (wallet, balance) in balances {
+            let wallet = if wallet.is_empty() { "\"\"" } else { wallet };
+            out.push_str(&format!("{:>widest$} {wallet}\n", text(balance)));
+        }
+        out.push('\n');
     }
     let warnings = match &result["warnings"] {
         Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(", "),

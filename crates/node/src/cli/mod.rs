@@ -1,9 +1,11 @@
 //! `ironpeer-cli`, which behaves as `bitcoin-cli`: options, texts, exit codes (Core's
 //! `bitcoin-cli.cpp`).
 
+mod batch;
 mod convert;
 mod http;
 mod info;
+mod netinfo;
 mod print;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -48,7 +50,14 @@ fn other<T>(text: impl Into<String>) -> Result<T, CallError> {
 enum Request {
     Method { name: String, args: Vec<String> },
     GetInfo,
+    NetInfo(netinfo::Wanted),
     AddrInfo,
+}
+
+impl Request {
+    fn call(name: &str) -> Self {
+        Self::Method { name: name.to_owned(), args: Vec::new() }
+    }
 }
 
 /// Runs the tool with the words after its name and returns its exit code.
@@ -184,32 +193,103 @@ fn command(args: &mut Args) -> Result<(String, u8), CallError> {
             return other("-addrinfo takes no arguments");
         }
         Request::AddrInfo
-    } else if on("generate") || on("netinfo") {
-        return other("-generate and -netinfo are not available in this version");
+    } else if on("netinfo") {
+        if words.first().is_some_and(|word| word == "h" || word == "help") {
+            return Ok((netinfo::HELP.to_owned(), 0));
+        }
+        Request::NetInfo(netinfo::Wanted::parse(&words).map_err(CallError::Other)?)
+    } else if on("generate") {
+        return generate(args, words);
     } else if words.is_empty() {
         return other("too few parameters (need at least command)");
     } else {
         let name = words.remove(0);
         Request::Method { name, args: words }
     };
-    let reply = call_waiting(args, &request)?;
-    let error = reply.get("error").unwrap_or(&Value::Null);
-    if !error.is_null() {
-        return Ok(show_error(error));
-    }
-    let result = reply.get("result").cloned().unwrap_or(Value::Null);
-    let result = match request {
-        Request::GetInfo => Value::String(info::show(args, &result).map_err(CallError::Other)?),
-        _ => result,
+    let wallet = wallet(args);
+    let mut result = match answer(args, &request, wallet.as_deref())? {
+        Ok(result) => result,
+        Err(error) => return Ok(show_error(&error)),
     };
-    Ok((
-        match result {
-            Value::Null => String::new(),
-            Value::String(text) => text,
-            value => print::pretty(&value),
-        },
-        0,
-    ))
+    if let Request::GetInfo = request {
+        if wallet.is_none()
+            && let Some(balances) = balances(args)?
+        {
+            result["balances"] = balances;
+        }
+        result = Value::String(info::show(args, &result).map_err(CallError::Other)?);
+    }
+    Ok((show(&result), 0))
+}
+
+fn show(result: &Value) -> String {
+    match result {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        value => print::pretty(value),
+    }
+}
+
+/// `-rpcwallet`, unless it was switched off.
+fn wallet(args: &Args) -> Option<String> {
+    args.text("rpcwallet").filter(|_| !args.is_negated("rpcwallet"))
+}
+
+/// Calls; the inner error is the one the node answered with.
+fn answer(args: &Args, request: &Request, wallet: Option<&str>) -> Result<Result<Value, Value>, CallError> {
+    let reply = call_waiting(args, request, wallet)?;
+    Ok(match reply.get("error") {
+        None | Some(Value::Null) => Ok(reply.get("result").cloned().unwrap_or(Value::Null)),
+        Some(error) => Err(error.clone()),
+    })
+}
+
+/// What each wallet holds, if several are loaded (Core's `GetWalletBalances`).
+fn balances(args: &Args) -> Result<Option<Value>, CallError> {
+    let Ok(loaded) = answer(args, &Request::call("listwallets"), None)? else { return Ok(None) };
+    let names: Vec<&str> = loaded.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if names.len() <= 1 {
+        return Ok(None);
+    }
+    let mut balances = Map::new();
+    for name in names {
+        let held = answer(args, &Request::call("getbalances"), Some(name))?.unwrap_or(Value::Null);
+        balances.insert(name.to_owned(), held["mine"]["trusted"].clone());
+    }
+    Ok(Some(Value::Object(balances)))
+}
+
+/// `-generate [nblocks [maxtries]]`: mines to a fresh address of the wallet.
+fn generate(args: &Args, mut words: Vec<String>) -> Result<(String, u8), CallError> {
+    let wallet = wallet(args);
+    let address = match answer(args, &Request::call("getnewaddress"), wallet.as_deref())? {
+        Ok(address) => address.as_str().unwrap_or_default().to_owned(),
+        Err(error) => return Ok(show_error(&error)),
+    };
+    generate_words(&mut words, &address)?;
+    let request = Request::Method { name: "generatetoaddress".to_owned(), args: words };
+    Ok(match answer(args, &request, wallet.as_deref())? {
+        Ok(blocks) => (print::pretty(&json!({"address": address, "blocks": blocks})), 0),
+        Err(error) => show_error(&error),
+    })
+}
+
+/// The arguments of `generatetoaddress` (Core's `SetGenerateToAddressArgs`).
+fn generate_words(words: &mut Vec<String>, address: &str) -> Result<(), CallError> {
+    if words.len() > 2 {
+        return other("too many arguments (maximum 2 for nblocks and maxtries)");
+    }
+    match words.first().map(String::as_str) {
+        None => words.push("1".to_owned()),
+        Some("0") => {
+            return other(
+                "the first argument (number of blocks to generate, default: 1) must be an integer value greater than zero",
+            );
+        }
+        Some(_) => {}
+    }
+    words.insert(1, address.to_owned());
+    Ok(())
 }
 
 /// Core's `ParseError`; the exit code is the error code without its sign.
@@ -237,12 +317,12 @@ fn show_error(error: &Value) -> (String, u8) {
 }
 
 /// Calls, and with `-rpcwait` calls again until the node is there.
-fn call_waiting(args: &Args, request: &Request) -> Result<Value, CallError> {
+fn call_waiting(args: &Args, request: &Request, wallet: Option<&str>) -> Result<Value, CallError> {
     let wait = args.bool("rpcwait") == Some(true);
     let timeout = args.int("rpcwaittimeout").unwrap_or(0);
     let clock = SystemClock::new();
     loop {
-        let outcome = call(args, request).and_then(|reply| {
+        let outcome = call(args, request, wallet).and_then(|reply| {
             let warming =
                 reply.pointer("/error/code").and_then(Value::as_i64).is_some_and(|code| code == IN_WARMUP);
             if wait && warming {
@@ -365,18 +445,20 @@ fn body(args: &Args, request: &Request) -> Result<Value, CallError> {
         }
         Request::AddrInfo => json!({"method": "getaddrmaninfo", "params": [], "id": 1, "jsonrpc": "2.0"}),
         Request::GetInfo => info::request(),
+        Request::NetInfo(_) => netinfo::request(),
     })
 }
 
-fn call(args: &Args, request: &Request) -> Result<Value, CallError> {
+fn call(args: &Args, request: &Request, wallet: Option<&str>) -> Result<Value, CallError> {
+    check_ipc(args)?;
     let (host, port) = address(args)?;
     let timeout = match args.int("rpcclienttimeout").unwrap_or(DEFAULT_CLIENT_TIMEOUT) {
         seconds if seconds > 0 => seconds.unsigned_abs(),
         _ => NO_TIMEOUT,
     };
     let (login, refused) = credentials(args);
-    let endpoint = match args.text("rpcwallet").filter(|_| !args.is_negated("rpcwallet")) {
-        Some(wallet) => format!("/wallet/{}", http::url_encode(&wallet)),
+    let endpoint = match wallet {
+        Some(wallet) => format!("/wallet/{}", http::url_encode(wallet)),
         None => "/".to_owned(),
     };
     let text = format!("{}\n", body(args, request)?);
@@ -391,6 +473,17 @@ fn call(args: &Args, request: &Request) -> Result<Value, CallError> {
             ))
         })?;
     reply_of(args, request, &answer, refused)
+}
+
+/// Core's `CallIPC` of a program without IPC.
+fn check_ipc(args: &Args) -> Result<(), CallError> {
+    match args.text("ipcconnect").as_deref() {
+        None | Some("0" | "auto") => Ok(()),
+        Some(_) if args.is_set("rpcconnect") && !args.is_negated("rpcconnect") => {
+            other("-rpcconnect and -ipcconnect options cannot both be enabled")
+        }
+        Some(_) => other("bitcoin-cli was not built with IPC support"),
+    }
 }
 
 fn reply_of(args: &Args, request: &Request, answer: &Answer, refused: &str) -> Result<Value, CallError> {
@@ -415,6 +508,11 @@ fn reply_of(args: &Args, request: &Request, answer: &Answer, refused: &str) -> R
     let reply = match request {
         Request::Method { .. } => value,
         Request::GetInfo => info::collect(&value).map_err(CallError::Other)?,
+        Request::NetInfo(wanted) => {
+            let network = args.chain().map_err(|error| CallError::Other(error.0))?;
+            let now = SystemClock::new().unix();
+            netinfo::collect(&value, *wanted, network, now).map_err(CallError::Other)?
+        }
         Request::AddrInfo => addr_info(value)?,
     };
     if reply.as_object().is_none_or(Map::is_empty) {
