@@ -69,6 +69,7 @@ RPCAUTH={core}/share/rpcauth/rpcauth.py
 [components]
 ENABLE_BITCOIND=true
 ENABLE_CLI=true
+ENABLE_ZMQ=true
 """
     path = build / "test" / "config.ini"
     if path.is_symlink():

@@ -13,6 +13,7 @@ use ironpeer_primitives::{Clock, LogSink};
 use tokio_util::sync::CancellationToken;
 
 use crate::methods::coins::ScanState;
+use crate::zmq::ZmqNotifier;
 
 /// The node's log as the `logging` method sees it.
 pub trait LogControl: LogSink {
@@ -43,6 +44,8 @@ pub struct Facts {
     pub blocks_only: bool,
     /// Where `mempool.dat` is.
     pub mempool_file: PathBuf,
+    /// What is published over ZMQ (`getzmqnotifications`).
+    pub zmq: Vec<ZmqNotifier>,
 }
 
 /// The handles that methods work on. Built by the node; no method reaches a lock or file of

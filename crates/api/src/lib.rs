@@ -1,4 +1,4 @@
-//! The doors of the node: JSON-RPC in Bitcoin Core's dialect and the health server. Wire types
+//! The doors of the node: JSON-RPC in Bitcoin Core's dialect, ZMQ notifications and the web server. Wire types
 //! live only here; other rooms are reached by their handles and views alone.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -17,6 +17,7 @@ mod seats;
 mod server;
 mod table;
 mod tx_json;
+mod zmq;
 
 pub use auth::{BadRpcAuth, Credentials, Subnet};
 pub use context::{ApiContext, Facts, LogControl};
@@ -25,3 +26,4 @@ pub use error::{RpcError, RpcResult, code};
 pub use health::{HealthServer, Probes};
 pub use server::{RpcServer, ServerConfig};
 pub use table::{CliConversion, CliFormat, cli_conversions};
+pub use zmq::{Topic, ZmqNotifier, ZmqServer, ZmqSockets};

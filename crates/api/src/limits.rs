@@ -33,6 +33,32 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long requests under way may go on once the door closes, before their sockets are dropped.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
+/// Subscribers of one ZMQ address. Beyond it a new one is closed at once. Larger costs descriptors
+/// the peers need; smaller turns services away.
+pub const ZMQ_SUBSCRIBERS: usize = 128;
+
+/// Bytes that a ZMQ subscriber may leave unread, whatever its high water mark: 30 of the largest
+/// blocks. Messages are shared between subscribers. Larger: slow ones fill the memory. Smaller: a
+/// subscriber that pauses during a burst of blocks loses some.
+pub const ZMQ_QUEUE_BYTES: usize = 128 << 20;
+
+/// Bytes of a frame that a ZMQ subscriber may send; subscriptions and properties are short.
+/// Larger is memory that a stranger holds.
+pub const ZMQ_FRAME_BYTES: usize = 1_024;
+
+/// Subscriptions of one ZMQ subscriber, and heartbeats it may have waiting: there are five topics.
+/// Larger makes every message's match slower.
+pub const ZMQ_SUBSCRIPTIONS: usize = 64;
+
+/// Bytes of one ZMQ subscription; the longest topic has nine.
+pub const ZMQ_SUBSCRIPTION_BYTES: usize = 64;
+
+/// How long a ZMQ subscriber may take to introduce itself (libzmq's `ZMQ_HANDSHAKE_IVL`).
+pub const ZMQ_HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// Messages a ZMQ subscriber may leave unread unless told otherwise (`DEFAULT_ZMQ_SNDHWM`).
+pub const DEFAULT_ZMQ_HIGH_WATER_MARK: usize = 1_000;
+
 /// Requests under way beyond `-rpcthreads` before 503 (`DEFAULT_HTTP_WORKQUEUE`).
 pub const DEFAULT_WORK_QUEUE: usize = 64;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf, Work};
+use ironpeer_api::limits::DEFAULT_ZMQ_HIGH_WATER_MARK;
+use ironpeer_api::{Topic, ZmqNotifier};
 use ironpeer_chain::{Location, Reindex};
 use ironpeer_consensus::{BuriedDeployment, Params, RegtestOptions, VersionBitsParameters};
 use ironpeer_mempool::FeeRate;
@@ -66,6 +68,8 @@ pub struct Config {
     pub user_agent: String,
     /// `-deprecatedrpc`.
     pub deprecated_rpc: Vec<String>,
+    /// What is published over ZMQ (`-zmqpub...`).
+    pub zmq: Vec<ZmqNotifier>,
 }
 
 /// Commands of the user's to run at events.
@@ -127,6 +131,7 @@ impl Config {
             log_ips: args.bool("logips") == Some(true),
             user_agent,
             deprecated_rpc: args.list("deprecatedrpc"),
+            zmq: zmq(args),
             params,
         })
     }
@@ -160,6 +165,7 @@ impl Config {
             log_ips: false,
             user_agent,
             deprecated_rpc: Vec::new(),
+            zmq: Vec::new(),
             params,
         }
     }
@@ -356,6 +362,25 @@ fn mining(args: &Args) -> Result<ironpeer_mining::Config, ArgsError> {
     mining.print_priority = args.bool("printpriority") == Some(true);
     mining.check().map_err(ArgsError)?;
     Ok(mining)
+}
+
+/// The ZMQ notifiers, by topic in Core's order.
+fn zmq(args: &Args) -> Vec<ZmqNotifier> {
+    let of = |topic: Topic| {
+        let option = format!("zmqpub{}", topic.name());
+        let mark = args.int(&format!("{option}hwm")).and_then(|mark| usize::try_from(mark).ok());
+        let high_water_mark = mark.unwrap_or(DEFAULT_ZMQ_HIGH_WATER_MARK);
+        args.list(&option).into_iter().map(move |address| ZmqNotifier {
+            topic,
+            // libzmq's name for a Unix socket.
+            address: match address.strip_prefix("unix:") {
+                Some(path) => format!("ipc://{path}"),
+                None => address,
+            },
+            high_water_mark,
+        })
+    };
+    Topic::ALL.into_iter().flat_map(of).collect()
 }
 
 fn web_bind(args: &Args) -> Result<Option<SocketAddr>, ArgsError> {

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironpeer_api::{ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer};
+use ironpeer_api::{
+    ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets,
+};
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
 use ironpeer_consensus::{Params, ScriptCache};
 use ironpeer_mempool::{LoadOptions, MempoolHandle};
@@ -47,6 +49,9 @@ pub enum StartError {
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The system gives no thread for ZMQ notifications.
+    #[error("cannot start the ZMQ thread: {0}")]
+    Zmq(std::io::Error),
     /// The node was told to stop before it was up.
     #[error("Shutdown requested. Exiting.")]
     Stopped,
@@ -90,6 +95,7 @@ pub struct Node {
     context: NodeContext,
     rpc: Option<RpcServer>,
     web: Option<HealthServer>,
+    zmq: Option<ZmqServer>,
     chain_thread: ChainThread,
     /// Searches, and the submission of what they find.
     mining_tasks: TaskTracker,
@@ -189,6 +195,13 @@ impl Node {
             },
             &chain,
         );
+        let zmq = match ZmqSockets::open(&config.zmq, Arc::clone(&sink)).await {
+            Some(sockets) => {
+                let (follower, _) = chain.events();
+                Some(sockets.publish(follower, mempool.subscribe(), chain.view()).map_err(StartError::Zmq)?)
+            }
+            None => None,
+        };
         let following = mempool.clone();
         tasks.spawn(async move { following.follow(follower).await });
         let mining = MiningHandle::new(ironpeer_mining::Parts {
@@ -260,6 +273,7 @@ impl Node {
                     warnings: Vec::new(),
                     blocks_only,
                     mempool_file: config.mempool_file.clone().unwrap_or_default(),
+                    zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
                 },
                 scan: Arc::default(),
             }));
@@ -280,6 +294,7 @@ impl Node {
             context,
             rpc: server,
             web,
+            zmq,
             chain_thread,
             mining_tasks,
             mempool_file: config.mempool_file,
@@ -314,6 +329,7 @@ impl Node {
             context,
             rpc,
             web,
+            zmq,
             chain_thread,
             mining_tasks,
             mempool_file,
@@ -353,6 +369,9 @@ impl Node {
         chain_thread.join();
         tasks.close();
         in_time(log, "followers", tasks.wait()).await;
+        if let Some(zmq) = zmq {
+            in_time(log, "ZMQ", zmq.stop()).await;
+        }
         drop(cookie);
         drop(pid);
         log.log(LogLine::info("Shutdown done"));

@@ -13,6 +13,7 @@ mod packages;
 mod rawtx;
 mod sign;
 mod util;
+mod zmq;
 
 use crate::table::Method;
 
@@ -30,4 +31,5 @@ pub(crate) static GROUPS: &[&[Method]] = &[
     packages::METHODS,
     rawtx::METHODS,
     util::METHODS,
+    zmq::METHODS,
 ];

@@ -6,3 +6,4 @@ mod health;
 mod hostile;
 mod methods;
 mod support;
+mod zmq;
