@@ -26,6 +26,7 @@ pub struct Door {
     context: OnceLock<Arc<ApiContext>>,
     active: Mutex<BTreeMap<u64, (String, Duration)>>,
     next_call: AtomicU64,
+    errors: AtomicU64,
     pub(crate) log: Arc<dyn LogSink>,
     clock: Arc<dyn Clock>,
 }
@@ -34,6 +35,17 @@ impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Door").field("ready", &self.context.get().is_some()).finish_non_exhaustive()
     }
+}
+
+/// Calls since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DoorCounts {
+    /// Of methods that exist.
+    pub calls: u64,
+    /// Answered with an error.
+    pub errors: u64,
+    /// Under way.
+    pub running: usize,
 }
 
 /// An answer before it is HTTP.
@@ -173,6 +185,7 @@ impl Door {
             context: OnceLock::new(),
             active: Mutex::new(BTreeMap::new()),
             next_call: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             log,
             clock,
         }
@@ -205,8 +218,25 @@ impl Door {
         self.active.lock().values().map(|(name, start)| (name.clone(), micros(*start))).collect()
     }
 
+    /// What the door has done since the start.
+    pub(crate) fn counts(&self) -> DoorCounts {
+        DoorCounts {
+            calls: self.next_call.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            running: self.active.lock().len(),
+        }
+    }
+
     /// Runs one method.
     pub(crate) async fn execute(self: &Arc<Self>, method: &str, params: &Value) -> RpcResult {
+        let result = self.run(method, params).await;
+        if result.is_err() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    async fn run(self: &Arc<Self>, method: &str, params: &Value) -> RpcResult {
         let Some(ctx) = self.context.get() else {
             return Err(RpcError::new(code::IN_WARMUP, self.status.read().clone()));
         };

@@ -1,4 +1,4 @@
-//! `-webbind`: two questions a supervisor asks, and nothing else.
+//! `-webbind`: what a supervisor asks, and nothing else.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use crate::seats::Seats;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::{DRAIN, HEADER_BYTES, REQUEST_DEADLINE, SOCKETS};
+use crate::metrics;
 
 /// The answers, asked for with every request.
 pub struct Probes {
@@ -24,6 +25,8 @@ pub struct Probes {
     pub healthy: Box<dyn Fn() -> bool + Send + Sync>,
     /// `/readyz`: the node has caught up and serves; if not, send callers elsewhere.
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// `/metrics`: see [`metrics`](fn@crate::metrics).
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
 }
 
 impl std::fmt::Debug for Probes {
@@ -104,6 +107,7 @@ fn is_our_name(host: &str) -> bool {
 
 fn answer(request: &Request<Incoming>, probes: &Probes, local_only: bool) -> Response<Full<Bytes>> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let mut metrics = None;
     let (status, text) = if local_only && !is_our_name(host) {
         (StatusCode::FORBIDDEN, "unknown host\n")
     } else if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -114,10 +118,19 @@ fn answer(request: &Request<Incoming>, probes: &Probes, local_only: bool) -> Res
             "/healthz" => (StatusCode::SERVICE_UNAVAILABLE, "failed\n"),
             "/readyz" if (probes.ready)() => (StatusCode::OK, "ready\n"),
             "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/metrics" => {
+                metrics = Some((probes.metrics)());
+                (StatusCode::OK, "")
+            }
             _ => (StatusCode::NOT_FOUND, ""),
         }
     };
-    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let (kind, body) = match metrics {
+        Some(metrics) => (metrics::CONTENT_TYPE, Bytes::from(metrics)),
+        None => ("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes())),
+    };
+    let mut reply = Response::new(Full::new(body));
     *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }

@@ -60,7 +60,7 @@ pub struct Config {
     pub p2p: P2pConfig,
     /// The JSON-RPC door, or none.
     pub rpc: Option<RpcConfig>,
-    /// Where `/healthz` and `/readyz` are served, or nowhere (`-webbind`).
+    /// Where `/healthz`, `/readyz` and `/metrics` are served, or nowhere (`-webbind`).
     pub web_bind: Option<SocketAddr>,
     /// Whether peers' addresses are logged.
     pub log_ips: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironpeer_api::{
-    ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets,
+    ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets, metrics,
 };
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
 use ironpeer_consensus::{Params, ScriptCache};
@@ -255,30 +255,32 @@ impl Node {
         }
         let tip = chain.view().tip();
         log.log(LogLine::info(format!("nBestHeight = {}", tip.height)));
+        let api = Arc::new(ApiContext {
+            params: Arc::clone(&config.params),
+            clock,
+            log: Arc::clone(&log) as Arc<dyn LogControl>,
+            chain: chain.clone(),
+            mempool,
+            mining,
+            peers: Some(peers),
+            shutdown,
+            facts: Facts {
+                started,
+                mockable: config.params.mockable,
+                subversion: config.user_agent.clone(),
+                deprecated: config.deprecated_rpc.iter().cloned().collect(),
+                warnings: Vec::new(),
+                blocks_only,
+                mempool_file: config.mempool_file.clone().unwrap_or_default(),
+                zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
+            },
+            scan: Arc::default(),
+        });
         if let Some(door) = &door {
-            door.ready(Arc::new(ApiContext {
-                params: Arc::clone(&config.params),
-                clock,
-                log: Arc::clone(&log) as Arc<dyn LogControl>,
-                chain: chain.clone(),
-                mempool,
-                mining,
-                peers: Some(peers),
-                shutdown,
-                facts: Facts {
-                    started,
-                    mockable: config.params.mockable,
-                    subversion: config.user_agent.clone(),
-                    deprecated: config.deprecated_rpc.iter().cloned().collect(),
-                    warnings: Vec::new(),
-                    blocks_only,
-                    mempool_file: config.mempool_file.clone().unwrap_or_default(),
-                    zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
-                },
-                scan: Arc::default(),
-            }));
+            door.ready(Arc::clone(&api));
         }
-        let web = web_listener.map(|listener| HealthServer::serve(listener, probes(&context)));
+        let web =
+            web_listener.map(|listener| HealthServer::serve(listener, probes(&context, api, door.clone())));
         let imported = Import {
             files: config.load_blocks,
             stop_after: config.stop_after_import,
@@ -381,12 +383,13 @@ impl Node {
 
 /// Healthy while nothing has failed; ready once what was to be imported is in and the initial
 /// download is over.
-fn probes(context: &NodeContext) -> Probes {
+fn probes(context: &NodeContext, api: Arc<ApiContext>, door: Option<Arc<Door>>) -> Probes {
     let failure = context.chain.fatal();
     let (view, mempool) = (context.chain.view(), context.mempool.clone());
     Probes {
         healthy: Box::new(move || failure.borrow().is_none()),
         ready: Box::new(move || mempool.info().loaded && !view.is_initial_block_download()),
+        metrics: Box::new(move || metrics(&api, door.as_deref())),
     }
 }
 

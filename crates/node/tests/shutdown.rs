@@ -157,6 +157,8 @@ fn health_probes_answer_where_they_were_asked_for() {
         let answer = ask(path, "example.org");
         assert!(answer.starts_with("HTTP/1.1 403"), "{path}: {answer}");
     }
+    let metrics = ask("/metrics", &address);
+    assert!(metrics.contains("\nironpeer_chain_height_blocks 1\n"), "{metrics}");
     assert_eq!(node.stop().unwrap().0.code(), Some(0));
     TcpListener::bind(&address).unwrap();
 }

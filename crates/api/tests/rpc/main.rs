@@ -5,5 +5,6 @@ mod dialect;
 mod health;
 mod hostile;
 mod methods;
+mod metrics;
 mod support;
 mod zmq;
