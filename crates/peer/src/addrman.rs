@@ -24,6 +24,7 @@ use crate::network::{Classify, Network, service_key};
 #[path = "addrman_file.rs"]
 mod file;
 pub use file::PeersFileError;
+pub(crate) use file::{put_address, read_address};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;

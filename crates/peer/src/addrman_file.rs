@@ -254,19 +254,29 @@ impl AddrMan {
     }
 }
 
-fn put_info(out: &mut Vec<u8>, info: &AddressInfo) {
+/// Appends an address in the form of Core's files.
+pub(crate) fn put_address(out: &mut Vec<u8>, address: &PeerAddress) {
     out.extend(ADDRESS_VERSION.to_le_bytes());
-    info.address.put_v2(out);
+    address.put_v2(out);
+}
+
+/// Reads an address in the form of Core's files.
+pub(crate) fn read_address(r: &mut Reader<'_>) -> Result<PeerAddress, PeersFileError> {
+    if r.u32()? & !ADDRESS_VERSION_IGNORED != ADDRESS_V2 {
+        return Err(PeersFileError::BadAddressVersion);
+    }
+    Ok(PeerAddress::read_v2(r)?)
+}
+
+fn put_info(out: &mut Vec<u8>, info: &AddressInfo) {
+    put_address(out, &info.address);
     info.source.put_v2(out);
     out.extend(info.last_success.to_le_bytes());
     out.extend(info.attempts.to_le_bytes());
 }
 
 fn read_info(r: &mut Reader<'_>) -> Result<AddressInfo, PeersFileError> {
-    if r.u32()? & !ADDRESS_VERSION_IGNORED != ADDRESS_V2 {
-        return Err(PeersFileError::BadAddressVersion);
-    }
-    let address = PeerAddress::read_v2(r)?;
+    let address = read_address(r)?;
     let source = NetAddress::read_v2(r)?;
     let mut info = AddressInfo::new(address, source);
     info.last_success = r.i64()?;

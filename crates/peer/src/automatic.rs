@@ -158,7 +158,13 @@ impl Shell {
         ServiceFlags::NETWORK | ServiceFlags::WITNESS
     }
 
-    /// Opens connections to addresses of the address manager, as long as any are missing.
+    /// Whether blocks can be downloaded from who offers this, if only the last ones.
+    pub(crate) fn serves_blocks(&self, offered: ServiceFlags) -> bool {
+        offered.has(self.wanted_services())
+            || offered.has(ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS)
+    }
+
+    /// Opens connections to anchors, then to addresses of the address manager, as long as any are missing.
     pub(crate) async fn automatic_loop(self: Arc<Self>) {
         let mut seeds = self.config.seed_nodes.clone();
         let mut next_seed = self.clock.steady();
@@ -173,8 +179,12 @@ impl Shell {
             }
             self.fetch_addresses().await;
             let Ok(permit) = Arc::clone(&self.outbound_slots).try_acquire_owned() else { continue };
+            if let Some(anchor) = self.next_anchor() {
+                self.open_automatic(ConnectionKind::BlockRelayOnly, Some(anchor), permit).await;
+                continue;
+            }
             let Some(kind) = self.missing_kind(now, &mut next_feeler, &mut next_extra) else { continue };
-            self.open_automatic(kind, permit).await;
+            self.open_automatic(kind, None, permit).await;
         }
     }
 
@@ -230,11 +240,17 @@ impl Shell {
         }
     }
 
-    async fn open_automatic(self: &Arc<Self>, kind: ConnectionKind, permit: OwnedSemaphorePermit) {
+    /// Opens a connection to `address`, or to one of the address manager.
+    async fn open_automatic(
+        self: &Arc<Self>,
+        kind: ConnectionKind,
+        address: Option<PeerAddress>,
+        permit: OwnedSemaphorePermit,
+    ) {
         let now = self.now();
         self.with_addrman(|addrman| addrman.resolve_collisions(now));
         let groups = self.outbound_groups();
-        let Some(address) = self.choose_address(kind, &groups, now) else { return };
+        let Some(address) = address.or_else(|| self.choose_address(kind, &groups, now)) else { return };
         if kind == ConnectionKind::Feeler {
             // A little noise, so that connections of nodes do not fall together.
             let noise = Duration::from_millis(self.rng.lock().gen_range(0..1_000));
@@ -249,7 +265,7 @@ impl Shell {
     }
 
     /// Network groups we have lasting outbound connections to: each is used once.
-    fn outbound_groups(&self) -> HashSet<Vec<u8>> {
+    pub(crate) fn outbound_groups(&self) -> HashSet<Vec<u8>> {
         let lasting = |kind| {
             matches!(
                 kind,
@@ -290,7 +306,7 @@ impl Shell {
             let useful = if feeler {
                 offers(ServiceFlags::NETWORK) || offers(limited)
             } else {
-                offers(self.wanted_services()) || offers(limited | ServiceFlags::WITNESS)
+                self.serves_blocks(address.services)
             };
             if !useful || (tries < 50 && is_bad_port(service.port)) {
                 continue;

@@ -14,7 +14,7 @@ use crate::shell::Shell;
 /// Longest `peers.dat` or `banlist.json` read, in bytes. A full address manager is 6 MB.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-fn read(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;
     let size = file.size()?;
     if size > MAX_FILE_BYTES {

@@ -88,6 +88,7 @@ impl PeerHandle {
             }
             Some(_) => {}
             None => {
+                shell.load_anchors();
                 shell.tracker.spawn(Arc::clone(&shell).automatic_loop());
                 if shell.config.dns_seed {
                     shell.tracker.spawn(Arc::clone(&shell).dns_seed_loop());
@@ -99,13 +100,15 @@ impl PeerHandle {
         Ok(Self { shell })
     }
 
-    /// Closes all connections and listening sockets, and writes `peers.dat` and `banlist.json`.
+    /// Closes all connections and listening sockets, and writes `peers.dat`, `anchors.dat` and
+    /// `banlist.json`.
     /// Afterwards the ports are free.
     pub async fn shutdown(&self) {
         for peer in self.shell.all() {
             self.shell
                 .debug(LogCategory::Net, || format!("Stopping node, {}", self.shell.disconnecting(&peer)));
         }
+        let anchors = self.shell.config.connect.is_none().then(|| self.shell.current_anchors());
         self.shell.stop.cancel();
         self.shell.tracker.close();
         if tokio::time::timeout(limits::SHUTDOWN_TIMEOUT, self.shell.tracker.wait()).await.is_err() {
@@ -114,6 +117,9 @@ impl PeerHandle {
         let shell = Arc::clone(&self.shell);
         self.blocking(move || {
             shell.dump_addresses();
+            if let Some(anchors) = anchors {
+                shell.dump_anchors(&anchors);
+            }
             shell.dump_bans();
         })
         .await;

@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod addrman;
+mod anchors;
 mod automatic;
 mod bans;
 mod budget;

@@ -10,6 +10,8 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 125;
 pub const MAX_OUTBOUND_FULL_RELAY: usize = 8;
 /// Outbound peers that relay blocks alone.
 pub const MAX_OUTBOUND_BLOCK_RELAY: usize = 2;
+/// Block-relay-only peers remembered over a restart. At most the number above.
+pub const MAX_ANCHORS: usize = 2;
 /// Short connections that test an address, at a time.
 pub const MAX_FEELERS: usize = 1;
 /// Manual connections held by `-addnode` and `addnode add`, at a time.

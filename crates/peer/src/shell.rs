@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     pub id: PeerId,
     pub kind: ConnectionKind,
     pub service: Service,
+    /// Services it was known to offer when the connection was opened.
+    pub services: ServiceFlags,
     /// The name it was opened by, or the other end's address.
     pub name: String,
     pub bind: Option<Service>,
@@ -110,6 +112,8 @@ pub(crate) struct Shell {
     pub added_slots: Arc<Semaphore>,
     pub added: Mutex<Vec<String>>,
     pub added_changed: Notify,
+    /// Peers of the last run to be tried first; the last of them first.
+    pub anchors: Mutex<Vec<PeerAddress>>,
     pub address_fetches: Mutex<VecDeque<String>>,
     pub local_addresses: Mutex<BTreeMap<Service, u32>>,
     cached_addresses: Mutex<HashMap<(Network, Option<Service>), CachedAddresses>>,
@@ -164,6 +168,7 @@ impl Shell {
             added_slots: Arc::new(Semaphore::new(limits::MAX_ADDED_NODES)),
             added: Mutex::new(config.added_nodes.clone()),
             added_changed: Notify::new(),
+            anchors: Mutex::default(),
             address_fetches: Mutex::default(),
             local_addresses: Mutex::new(local),
             cached_addresses: Mutex::default(),
@@ -267,6 +272,7 @@ impl Shell {
             id,
             kind: new.kind,
             service: new.service,
+            services: new.services,
             name: new.name.unwrap_or_else(|| new.service.to_string()),
             bind: new.bind,
             network: new.network,

@@ -5,11 +5,12 @@ mod common;
 
 use std::sync::Arc;
 
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::p2p::ServiceFlags;
 use common::{Client, MemoryLog, World, announces, block_on, patiently};
 use ironpeer_peer::{BanUntil, BindError, Listener, Network, Subnet};
 use ironpeer_primitives::ChainRead;
-use ironpeer_store::Disk;
+use ironpeer_store::{Disk, OpenMode, write_atomic};
 use ironpeer_sync::ConnectionKind;
 use ironpeer_wire::{Command, Message, NetAddress, PeerAddress, Service, encode, encode_frame};
 use tokio::io::AsyncWriteExt;
@@ -381,4 +382,45 @@ async fn addresses_and_bans_survive_a_restart() {
     assert_eq!(node.peers.bans().len(), 1);
     assert_eq!(node.peers.bans()[0].0, subnet);
     node.stop().await;
+}
+
+/// Heilman et al. 2015: the block-relay-only peers of the last run are the first of the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anchors_are_tried_first_after_a_restart() {
+    let world = World::new();
+    let disk = Arc::new(ironpeer_store::MemDisk::new());
+    disk.create_dir_all("/node".as_ref()).unwrap();
+    let mut config = world.config();
+    (config.connect, config.data_dir) = (None, Some("/node".into()));
+    let anchor = world.node(3);
+    let name = anchor.address.to_string();
+
+    let log = MemoryLog::new(None);
+    let node = world.node_on_disk(1, config.clone(), log.clone(), disk.clone());
+    log.wait_for("0 block-relay-only anchors will be tried for connections.").await;
+    node.peers.add_connection(&name, ConnectionKind::BlockRelayOnly).await.unwrap();
+    node.stop().await;
+    log.wait_for("DumpAnchors: Flush 1 outbound block-relay-only peer addresses to anchors.dat completed")
+        .await;
+
+    // What is connected by hand has no known services: they are put in, behind time and version.
+    let path = std::path::Path::new("/node/anchors.dat");
+    let file = disk.open(path, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes[13] = 9;
+    let contents = bytes.len() - 32;
+    let hash = sha256d::Hash::hash(&bytes[..contents]).to_byte_array();
+    bytes[contents..].copy_from_slice(&hash);
+    write_atomic(disk.as_ref(), path, &bytes).unwrap();
+
+    let log = MemoryLog::new(None);
+    let node = world.node_on_disk(2, config, log.clone(), disk.clone());
+    log.wait_for("Loaded 1 addresses from \"anchors.dat\"").await;
+    log.wait_for(&format!("Trying to make an anchor connection to {name}")).await;
+    log.wait_for("received: verack (0 bytes) peer=0").await;
+    assert_eq!(node.peers.peers()[0].kind, ConnectionKind::BlockRelayOnly);
+    assert!(!disk.exists(path), "only an orderly end leaves anchors");
+    node.stop().await;
+    anchor.stop().await;
 }
