@@ -106,7 +106,8 @@ fn text<'a>(args: &'a [String], name: &str) -> Result<Option<&'a str>, String> {
 /// Measures some rows.
 type Scene = fn(&Bench) -> Result<Vec<Row>, Failure>;
 
-/// `bench [--profile S|M] [--blocks N] [--txs N] [--json FILE]`.
+/// `bench [--profile S|M] [--blocks N] [--txs N] [--json FILE] [--only WORD]`; with a word, only
+/// the scenes with it in their title.
 pub fn run(args: &[String]) -> ExitCode {
     match table(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,7 +143,8 @@ fn table(args: &[String]) -> Result<(), Failure> {
         ("starting, answering, admitting, stopping", doors::rows),
         ("holding idle peers", peers::rows),
     ];
-    for (what, scene) in scenes {
+    let only = text(args, "--only")?.unwrap_or_default();
+    for (what, scene) in scenes.into_iter().filter(|(what, _)| what.contains(only)) {
         eprintln!("{what} ...");
         match scene(&bench) {
             Ok(more) => rows.extend(more),
