@@ -4,13 +4,12 @@
 //! it; readers look through both, so neither they nor the writer wait. A frozen map that has been
 //! written stays as a read cache while it fits in the budget.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
-use ironpeer_consensus::{CoinChanges, CoinSource};
+use ironpeer_consensus::{CoinChanges, CoinSource, OutpointMap};
 use ironpeer_primitives::{Coin, decode_coin};
 use ironpeer_store::{Kv, Space};
 use parking_lot::RwLock;
@@ -56,7 +55,7 @@ impl Slot {
 /// Changes of many outpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
-    pub slots: HashMap<OutPoint, Slot>,
+    pub slots: OutpointMap<Slot>,
     bytes: usize,
 }
 
@@ -302,7 +301,7 @@ impl CoinStore {
 #[derive(Debug, Default)]
 pub(crate) struct Prefetched {
     flushes: u64,
-    coins: HashMap<OutPoint, Coin>,
+    coins: OutpointMap<Coin>,
 }
 
 /// Number of a block's changes in an [`Overlay`], rising in the order they were applied.
@@ -312,7 +311,7 @@ pub(crate) struct Mark(u64);
 /// Coins as they will be after blocks that are applied but not committed.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    changes: HashMap<OutPoint, (Mark, Option<Coin>)>,
+    changes: OutpointMap<(Mark, Option<Coin>)>,
     last: Mark,
 }
 

@@ -528,7 +528,7 @@ impl Core {
         for (hash, height) in forward {
             self.log(LogLine::info(format!("Rolling forward {hash} ({height})")));
             let block = shared.read_block(&hash).map_err(|error| failed(&error))?;
-            let mut changes = CoinChanges::new();
+            let mut changes = CoinChanges::default();
             for tx in &block.txdata {
                 let is_coinbase = tx.is_coinbase();
                 if !is_coinbase {

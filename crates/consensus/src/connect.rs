@@ -57,9 +57,14 @@ pub trait CoinSource {
     }
 }
 
+/// A map by outpoint. Its hash is several times faster than the standard one, for looking up coins
+/// is what a block costs beside its scripts; the seed is random, and whoever wants collisions
+/// must pay for each try with a block's proof of work.
+pub type OutpointMap<V> = HashMap<OutPoint, V, foldhash::quality::RandomState>;
+
 /// What becomes of coins: a new one, or none left. Outputs made and spent by the same block do
 /// not appear.
-pub type CoinChanges = HashMap<OutPoint, Option<Coin>>;
+pub type CoinChanges = OutpointMap<Option<Coin>>;
 
 /// Whether a block's scripts are to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +131,7 @@ pub fn is_unspendable(script: &Script) -> bool {
 /// The coins as the block's transactions before the one at hand leave them.
 struct Overlay<'a> {
     base: &'a dyn CoinSource,
-    touched: HashMap<OutPoint, Touched>,
+    touched: OutpointMap<Touched>,
 }
 
 struct Touched {
@@ -137,7 +142,7 @@ struct Touched {
 
 impl<'a> Overlay<'a> {
     fn new(base: &'a dyn CoinSource, inputs: usize) -> Self {
-        Self { base, touched: HashMap::with_capacity(inputs) }
+        Self { base, touched: OutpointMap::with_capacity_and_hasher(inputs, Default::default()) }
     }
 
     /// Brings a coin of the base into the overlay.

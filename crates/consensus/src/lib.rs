@@ -33,8 +33,8 @@ pub use block::{
 };
 pub use cache::ScriptCache;
 pub use connect::{
-    CoinChanges, CoinSource, Connected, DisconnectError, Disconnected, ScriptMode, block_subsidy,
-    connect_block, disconnect_block, is_bip30_repeat, is_bip30_unspendable, is_unspendable,
+    CoinChanges, CoinSource, Connected, DisconnectError, Disconnected, OutpointMap, ScriptMode,
+    block_subsidy, connect_block, disconnect_block, is_bip30_repeat, is_bip30_unspendable, is_unspendable,
 };
 pub use decode::{DecodeError, decode_block, decode_tx, decode_tx_no_witness, read_block, read_tx};
 pub use flags::script_flags;
