@@ -61,6 +61,14 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// Bytes as hex digits, for what is megabytes long: `hex::encode` collects single characters.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> Value {
+    let mut digits = vec![0; bytes.len() * 2];
+    // The room is exactly what they take, and digits are text.
+    hex::encode_to_slice(bytes, &mut digits).ok().and_then(|()| String::from_utf8(digits).ok()).into()
+}
+
 /// A number that keeps the digits it is given.
 fn number(digits: &str) -> Value {
     digits.parse::<Number>().map_or(Value::Null, Value::Number)

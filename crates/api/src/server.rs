@@ -248,8 +248,9 @@ fn closing(mut reply: Reply) -> Reply {
 fn write_answer(answer: Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let Some(body) = answer.body else { return plain(status, "") };
-    let mut text = body.to_string();
-    text.push('\n');
+    // A value with text keys only cannot fail to be written.
+    let mut text = serde_json::to_vec(&body).unwrap_or_default();
+    text.push(b'\n');
     let mut reply = Response::new(Full::new(Bytes::from(text)));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

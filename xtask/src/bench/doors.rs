@@ -36,6 +36,7 @@ pub fn rows(bench: &Bench) -> Result<Vec<Row>, Failure> {
         ("getblockcount, one connection", "getblockcount", vec![]),
         ("getblock 0, one connection", "getblock", vec![json!(hash), json!(0)]),
         ("getblock 1, one connection", "getblock", vec![json!(hash), json!(1)]),
+        ("getblock 2, one connection", "getblock", vec![json!(hash), json!(2)]),
     ] {
         let calls = if method == "getblock" { CALLS / 10 } else { CALLS };
         let start = Instant::now();

@@ -301,11 +301,10 @@ async fn block(call: Call) -> RpcResult {
     let info = known_header(&view, &hash)?;
     if verbosity <= 0 {
         let reader = view.clone();
-        let bytes = tokio::task::spawn_blocking(move || reader.block_bytes(&hash))
+        return tokio::task::spawn_blocking(move || reader.block_bytes(&hash).map(|bytes| json::hex(&bytes)))
             .await
             .map_err(|_| RpcError::internal("read failed"))?
-            .map_err(read_error)?;
-        return Ok(hex::encode(bytes).into());
+            .map_err(read_error);
     }
     let block = read_block(&view, hash).await?;
     let undo = if verbosity >= 2 { read_undo(&view, hash).await? } else { None };
