@@ -1,10 +1,29 @@
 //! Moving the active chain to the one with the most work (Core's `ActivateBestChain`).
 //!
-//! Blocks pass through a pipeline: bodies are read and checked ahead on the pool and their coins
-//! fetched; each is applied in order to an overlay above the coin set; its scripts then run on
-//! the pool while the next is applied; and it is committed, in order, when they have passed.
+//! A block goes through six stages. Stages of different blocks run at the same time; the ordered
+//! ones keep the order of the chain.
+//!
+//! 1. *Prepare*, on the pool, many at a time: decode, hash, check what needs no context. An import
+//!    does this for a batch while the writer works on the one before; a submitted block takes its
+//!    place in the writer's queue first, so that the order stays whichever is prepared first.
+//! 2. *Accept*, on the writer: header, contextual checks, and the body into the block file.
+//! 3. *Load*, on the pool, up to [`READ_AHEAD_BLOCKS`](limits::READ_AHEAD_BLOCKS) ahead: the body
+//!    (from memory if it just came) and those coins it spends that only the database has.
+//! 4. *Apply*, on the writer, in order: every rule but the scripts', on an overlay above the coin
+//!    set. A failure here wins over a script's in the same block, as in Core.
+//! 5. *Scripts*, on the pool, while the next blocks are applied, up to
+//!    [`PIPELINE_BLOCKS`](limits::PIPELINE_BLOCKS) of them. Results are awaited in order: what
+//!    fails first in the chain is what counts, and nothing of a block is let go while a check of it
+//!    runs.
+//! 6. *Commit*, on the writer, in order: undo record, journal, then coins, tip and event in one
+//!    moment. Only now may anybody be told. The coins go to the database in batches on a thread
+//!    of their own.
+//!
 //! A branch is committed only once it has more work than the chain it replaces, so one that turns
 //! out invalid on the way leaves no trace (unless it is so long that it must be committed early).
+//!
+//! Memory is bounded at each stage: the queue and the import batch in bytes, the stages in blocks,
+//! the overlay by forgetting what is committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

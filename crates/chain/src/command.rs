@@ -1,5 +1,6 @@
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash};
+use crossbeam_channel::Receiver;
 use ironpeer_primitives::BlockReject;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -10,8 +11,10 @@ use crate::verify::VerifyError;
 
 /// What the writer is asked to do. Each carries the channel its answer goes to.
 pub(crate) enum Command {
+    /// A block that the pool is at work on. Commands stand in the order of their submission, so
+    /// that a parent comes before its child whichever is prepared first.
     SubmitBlock {
-        block: Box<Prepared>,
+        block: Receiver<Box<Prepared>>,
         options: SubmitOptions,
         reply: oneshot::Sender<BlockOutcome>,
     },

@@ -158,7 +158,8 @@ impl ChainHandle {
     }
 
     /// Checks, stores and, if its chain has the most work, connects a block (Core's
-    /// `ProcessNewBlock`). The context-free checks run on the pool, many blocks at a time.
+    /// `ProcessNewBlock`). The context-free checks run on the pool, many blocks at a time; the
+    /// writer takes the blocks in the order in which these calls were first polled.
     ///
     /// # Errors
     /// Only if the chain has stopped; a refused block is in the outcome.
@@ -171,13 +172,10 @@ impl ChainHandle {
         let space = Arc::clone(&self.queue_space);
         let space = space.acquire_many_owned(queue_cost(bytes)).await.map_err(|_| ChainStopped)?;
         let (reply, answer) = oneshot::channel();
-        let (shared, commands) = (Arc::clone(&self.shared), self.commands.clone());
-        drop(pool::run(&self.pool, move || {
-            let block = Box::new(Prepared::new(block, &shared.params));
-            // If the writer is gone the reply channel closes with the command.
-            let command = Command::SubmitBlock { block, options, reply };
-            let _ = commands.send(Envelope { command, _space: Some(space) });
-        }));
+        let shared = Arc::clone(&self.shared);
+        let block = pool::run(&self.pool, move || Box::new(Prepared::new(block, &shared.params)));
+        let command = Command::SubmitBlock { block, options, reply };
+        self.commands.send(Envelope { command, _space: Some(space) }).map_err(|_| ChainStopped)?;
         answer.await.map_err(|_| ChainStopped)
     }
 

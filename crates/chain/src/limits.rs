@@ -6,9 +6,9 @@ use std::time::Duration;
 /// machines). Larger: memory. Smaller: more database reads and flushes in initial sync.
 pub const DEFAULT_CACHE_BYTES: usize = 450 << 20;
 
-/// Bytes of one coins batch (`-dbbatchsize`). Larger: memory during a flush. Smaller: slower
-/// flushes.
-pub const DEFAULT_BATCH_BYTES: usize = 32 << 20;
+/// Bytes of keys and values of one coins batch (`-dbbatchsize`; Core's is 32 MiB). Larger: memory
+/// during a flush, several times this much. Smaller: slower flushes.
+pub const DEFAULT_BATCH_BYTES: usize = 2 << 20;
 
 /// Bytes of memory a block's serialized byte takes once decoded, nearly: every script is an
 /// allocation of its own. Smaller: the budgets below hold more than they say. Larger: they hold

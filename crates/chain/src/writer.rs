@@ -107,9 +107,13 @@ fn submit(core: &mut Core, first: Envelope, queue: &Receiver<Envelope>) -> Resul
     while let Some(Envelope { command, _space: space }) = next.take() {
         match command {
             Command::SubmitBlock { block, options, reply } => {
-                blocks.push((block, options));
-                replies.push(reply);
-                held.push(space);
+                // No block comes if preparing it panicked; the caller hears it from the reply
+                // channel, which is dropped here.
+                if let Ok(block) = block.recv() {
+                    blocks.push((block, options));
+                    replies.push(reply);
+                    held.push(space);
+                }
             }
             command => {
                 next = Some(Envelope { command, _space: space });
@@ -130,12 +134,8 @@ fn submit(core: &mut Core, first: Envelope, queue: &Receiver<Envelope>) -> Resul
 /// Does one command; false ends the writer.
 fn handle(core: &mut Core, command: Command) -> Result<bool, Fatal> {
     match command {
-        Command::SubmitBlock { block, options, reply } => {
-            let outcome = core.submit_blocks(vec![(block, options)])?.pop();
-            if let Some(outcome) = outcome {
-                answer(reply, outcome);
-            }
-        }
+        // Blocks are taken together by `submit`.
+        Command::SubmitBlock { .. } => {}
         Command::SubmitHeaders { headers, min_pow_checked, reply } => {
             answer(reply, core.submit_headers(&headers, min_pow_checked)?);
         }

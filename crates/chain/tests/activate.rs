@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bitcoin::{Amount, Block, OutPoint};
 use ironpeer_chain::{ChainTipStatus, Followed, MarkError, SubmitOptions};
@@ -34,6 +36,30 @@ fn the_first_of_equal_branches_stays_until_one_has_more_work() {
     assert_eq!(status(&node, &base[2]), ChainTipStatus::ValidFork);
     assert_eq!(status(&node, &longer[0]), ChainTipStatus::Active);
     node.check();
+}
+
+#[test]
+fn blocks_submitted_one_after_the_other_are_taken_in_that_order() {
+    let maker = Node::open(regtest());
+    let blocks = maker.extend(&maker.tip(), 0, 60);
+    let node = Node::open(regtest());
+    let mut calls: Vec<_> = blocks
+        .iter()
+        .map(|block| Box::pin(node.handle.submit_block(Arc::clone(block), SubmitOptions::WANTED)))
+        .collect();
+    let mut outcomes = vec![None; calls.len()];
+    let mut context = Context::from_waker(Waker::noop());
+    while outcomes.iter().any(Option::is_none) {
+        for (call, outcome) in calls.iter_mut().zip(&mut outcomes).filter(|(_, outcome)| outcome.is_none()) {
+            if let Poll::Ready(answer) = call.as_mut().poll(&mut context) {
+                *outcome = Some(answer.unwrap());
+            }
+        }
+        std::thread::yield_now();
+    }
+    // One that came before its parent would be stored without a verdict.
+    assert!(outcomes.iter().flatten().all(|outcome| outcome.checked && outcome.result.is_ok()));
+    assert_eq!(node.tip(), maker.tip());
 }
 
 #[test]
