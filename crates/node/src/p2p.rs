@@ -92,6 +92,7 @@ impl P2pConfig {
         peer.ban_time = seconds("bantime", peer.ban_time);
         let timeout = args.int("timeout").filter(|millis| *millis > 0).unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         peer.connect_timeout = Duration::from_millis(timeout.unsigned_abs());
+        peer.capture_messages = on("capturemessages", false);
         let target = args.text("maxuploadtarget").unwrap_or_else(|| "0".to_owned());
         peer.max_upload_target = byte_units(&target)
             .ok_or_else(|| ArgsError(format!("Unable to parse -maxuploadtarget: '{target}'")))?;

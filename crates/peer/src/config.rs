@@ -58,6 +58,8 @@ pub struct Config {
     pub ban_time: Duration,
     /// Time for a TCP connection to be made (`-timeout`).
     pub connect_timeout: Duration,
+    /// All messages are written down beside the other files (`-capturemessages`).
+    pub capture_messages: bool,
     /// Bytes to be sent in a day at most, as far as it goes; 0 for no limit (`-maxuploadtarget`).
     pub max_upload_target: u64,
     /// Queued bytes above which a peer's messages are not read (`-maxsendbuffer`).
@@ -88,6 +90,7 @@ impl Config {
             data_dir: None,
             ban_time: limits::DEFAULT_BAN_TIME,
             connect_timeout: limits::CONNECT_TIMEOUT,
+            capture_messages: false,
             max_upload_target: 0,
             send_buffer_bytes: limits::SEND_QUEUE_SOFT_BYTES,
             network_active: true,

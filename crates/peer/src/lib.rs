@@ -16,6 +16,7 @@ mod anchors;
 mod automatic;
 mod bans;
 mod budget;
+mod capture;
 mod config;
 mod connect;
 mod downloads;

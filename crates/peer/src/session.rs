@@ -160,6 +160,7 @@ impl Shell {
                 self.debug(LogCategory::Net, || {
                     format!("received: {command} ({} bytes) peer={}", frame.payload.len(), peer.id)
                 });
+                self.capture_received(peer, command.name(), &frame.payload).await;
                 let Some((message, _held)) = self.decode(peer, frame).await else { return false };
                 *partial = None;
                 // All but blocks find everything before them done.
@@ -266,6 +267,7 @@ impl Shell {
     ) -> std::io::Result<()> {
         let sizes: Vec<(Command, usize)> = batch.iter().map(|out| (out.command, out.bytes.len())).collect();
         let total: usize = sizes.iter().map(|(_, bytes)| bytes).sum();
+        self.capture_sent(peer, &batch).await;
         let mut parts = batch.into_iter().map(|out| out.bytes);
         let mut joined = parts.next().unwrap_or_default();
         joined.reserve(total.saturating_sub(joined.len()));

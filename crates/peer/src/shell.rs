@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::addrman::AddrMan;
 use crate::bans::{BanList, Discouraged, Subnet};
 use crate::budget::ReceiveBudget;
+use crate::capture::Capture;
 use crate::config::{Config, Parts, Resolver};
 use crate::downloads::Downloads;
 use crate::info::ConnectionCounts;
@@ -55,6 +56,8 @@ pub(crate) struct Peer {
     pub received: Counter,
     pub outbox: Outbox,
     pub downloads: Arc<Downloads>,
+    /// Its messages are written down.
+    pub capture: Option<Arc<Capture>>,
     pub stop: CancellationToken,
     /// Slots it takes, given back when it is gone.
     _permits: Vec<OwnedSemaphorePermit>,
@@ -282,6 +285,12 @@ impl Shell {
             received: Counter::new(),
             outbox: Outbox::new(self.config.send_buffer_bytes, limits::SEND_QUEUE_HARD_BYTES),
             downloads: Arc::new(Downloads::new()),
+            capture: self
+                .config
+                .data_dir
+                .as_ref()
+                .filter(|_| self.config.capture_messages)
+                .map(|dir| Capture::new(Arc::clone(&self.disk), dir, &new.service)),
             stop: self.stop.child_token(),
             _permits: new.permits,
         });

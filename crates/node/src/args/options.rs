@@ -433,7 +433,7 @@ pub const DAEMON: &[Opt] = &[
         Acts,
         "Options for tests: addrman, bip94, reindex_after_failure_noninteractive_yes",
     ),
-    opt("capturemessages", "", Debugging, DEBUG_ONLY, Inert, "Write all peer messages to disk"),
+    opt("capturemessages", "", Debugging, DEBUG_ONLY, Acts, "Write all peer messages to disk"),
     opt("mocktime", "=<n>", Debugging, DEBUG_ONLY, Acts, "Unix time the node believes it is"),
     opt(
         "maxsigcachesize",
