@@ -79,6 +79,16 @@ impl ReceiveBudget {
         }
     }
 
+    /// Bytes that are held now.
+    pub(crate) fn in_use(&self) -> usize {
+        let pools = [
+            (&self.inbound, limits::INBOUND_RECEIVE_BYTES),
+            (&self.chosen, limits::CHOSEN_RECEIVE_BYTES),
+            (&self.decoded, limits::DECODED_BYTES),
+        ];
+        pools.map(|(pool, all)| all - pool.units.available_permits() * UNIT_BYTES).iter().sum()
+    }
+
     /// Waits for room for a message in progress that announces so many bytes. All of it is taken
     /// at once, so that what was begun can always be finished.
     pub(crate) async fn begin(&self, inbound: bool, announced: usize) -> Option<Partial> {

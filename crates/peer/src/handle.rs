@@ -181,6 +181,12 @@ impl PeerHandle {
         self.shell.upload.lock().state(self.shell.now())
     }
 
+    /// Bytes of the memory common to all peers that their large messages hold now.
+    #[must_use]
+    pub fn receive_memory(&self) -> usize {
+        self.shell.receive_budget.in_use()
+    }
+
     /// Services we offer.
     #[must_use]
     pub fn local_services(&self) -> ServiceFlags {

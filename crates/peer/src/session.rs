@@ -153,7 +153,18 @@ impl Shell {
         match received {
             Received::Frame(frame) => {
                 peer.received.message(Some(frame.command), frame.wire_bytes());
-                if !self.answer_all(peer).await {
+                // Its part of the common budget is not for waiting, either.
+                let answered = tokio::select! {
+                    biased;
+                    answered = self.answer_all(peer) => answered,
+                    () = overdue(partial.as_ref()) => {
+                        self.debug(LogCategory::Net, || {
+                            format!("message receive timeout, {}", self.disconnecting(peer))
+                        });
+                        false
+                    }
+                };
+                if !answered {
                     return false;
                 }
                 let command = frame.command;
@@ -161,7 +172,7 @@ impl Shell {
                     format!("received: {command} ({} bytes) peer={}", frame.payload.len(), peer.id)
                 });
                 self.capture_received(peer, command.name(), &frame.payload).await;
-                let Some((message, _held)) = self.decode(peer, frame).await else { return false };
+                let Some((message, held)) = self.decode(peer, frame).await else { return false };
                 *partial = None;
                 // All but blocks find everything before them done.
                 if !matches!(message, Message::Block(_)) {
@@ -172,6 +183,8 @@ impl Shell {
                 }
                 let actions = self.feed(Event::Message { peer: peer.id, message });
                 self.carry_out(actions).await;
+                // The peer may let us wait for as long as it likes from here on.
+                drop(held);
                 if command == Command::new("verack") {
                     decoder.handshake_done();
                 }

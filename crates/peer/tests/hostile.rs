@@ -6,7 +6,7 @@ mod common;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use common::{Client, MemoryLog, World, version};
+use common::{Client, MemoryLog, World, patiently, version};
 use ironpeer_primitives::NullLog;
 use ironpeer_wire::{Command, Inventory, Message, encode, encode_frame};
 use tokio::io::AsyncWriteExt;
@@ -66,5 +66,29 @@ async fn ghsa_h72h_strangers_send_nothing_large() {
     head[16..20].copy_from_slice(&2_049u32.to_le_bytes());
     patient.stream.write_all(&head).await.unwrap();
     patient.closed().await;
+    node.stop().await;
+}
+
+/// A large message that was dealt with holds nothing of the common memory, however long its
+/// sender lets the answers wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unread_answers_hold_no_common_memory() {
+    let world = World::new();
+    let mut config = world.config();
+    config.send_buffer_bytes = 100;
+    let log = MemoryLog::new(None);
+    let node = world.node_with(1, config, log.clone());
+    let hash = node.mine().await;
+    let mut client = Client::join(&world, &node).await;
+    let socket = socket2::SockRef::from(&client.stream);
+    socket.set_recv_buffer_size(4_096).unwrap();
+    client.send(&Message::GetData(vec![Inventory::witness_block(hash); 50_000])).await;
+    log.wait_for("received getdata (50000 invsz) peer=0").await;
+    patiently("its memory", async {
+        while node.peers.receive_memory() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     node.stop().await;
 }
