@@ -104,3 +104,13 @@ impl InlineChain {
         })
     }
 }
+
+impl Drop for InlineChain {
+    /// Waits for a flush under way, so that nothing is written any more once it is gone.
+    fn drop(&mut self) {
+        if let Some(flush) = self.core.flush.take() {
+            // What went wrong in it was told by `Shared::fail`.
+            let _ = flush.join();
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Networks of whole nodes on one thread: the protocol machine, the chain and the mempool of each
 //! are the real ones, without the shells around them. Messages go through the wire format, take
-//! time and are lost; connections break; the network falls apart and comes together; some peers
-//! stall and some lie. Everything comes from a seed; a failing one is named by the panic and
+//! time and are lost; connections break; nodes are killed and come back; the network falls apart
+//! and comes together; some peers stall and some lie. Everything comes from a seed; a failing one is named by the panic and
 //! replayed with `IRONPEER_SIM_SEED=7`; `IRONPEER_SIM_SEED=100-200` runs more of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -68,7 +68,7 @@ fn simulate(seed: u64) -> ([u8; 32], usize) {
     net.resets = *[0.0, 0.0, 0.01, 0.05].choose(&mut rng).unwrap();
     for _ in 0..60 {
         let someone = *honest.choose(&mut rng).unwrap();
-        match rng.gen_range(0..12) {
+        match rng.gen_range(0..13) {
             0..3 => net.mine(someone),
             3..6 => {
                 net.pay(someone);
@@ -88,6 +88,7 @@ fn simulate(seed: u64) -> ([u8; 32], usize) {
                     net.tell(*liar, lie);
                 }
             }
+            10 => net.restart(someone),
             _ => {}
         }
         let seconds = rng.gen_range(1..8);

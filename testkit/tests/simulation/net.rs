@@ -333,6 +333,17 @@ impl Net {
         }
     }
 
+    /// A node is killed and comes back.
+    pub fn restart(&mut self, n: usize) {
+        for link in 0..self.links.len() {
+            if self.links[link].ends.contains(&n) {
+                self.close(link);
+            }
+        }
+        let node = self.nodes.remove(n).restarted();
+        self.nodes.insert(n, node);
+    }
+
     /// A node finds a block with all of its mempool.
     pub fn mine(&mut self, n: usize) {
         self.blocks += 1;

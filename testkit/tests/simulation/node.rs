@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bitcoin::consensus::encode::serialize;
 use bitcoin::{Block, Transaction, Txid, Work};
-use ironpeer_chain::{ChainFollower, ChainView, Followed, InlineChain, SubmitOptions};
+use ironpeer_chain::{Backends, ChainFollower, ChainView, Followed, InlineChain, Location, SubmitOptions};
 use ironpeer_consensus::{InlineChecker, Params, ScriptCache};
 use ironpeer_mempool::{InlineMempool, PackageTx, SubmitTx};
 use ironpeer_mining::{Template, TemplateSource};
@@ -36,6 +36,8 @@ pub struct World {
 pub struct Node {
     world: World,
     sync: Sync,
+    /// What outlives the node.
+    backends: Backends,
     chain: InlineChain,
     pub view: ChainView,
     follower: ChainFollower,
@@ -49,11 +51,17 @@ pub struct Node {
 
 impl Node {
     pub fn new(seed: u64, world: &World) -> Self {
+        Self::open(seed, world, Backends::in_memory())
+    }
+
+    /// A node on what an earlier one left.
+    fn open(seed: u64, world: &World, backends: Backends) -> Self {
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         let cache = Arc::new(ScriptCache::new(SCRIPT_CACHE, rng.r#gen()));
         let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
         let mut config = ironpeer_chain::Config::in_memory(Arc::clone(&world.params));
         config.minimum_chainwork = world.minimum_chainwork;
+        config.location = Location::Given(backends.clone());
         let chain = InlineChain::open(
             config,
             Arc::clone(&clock),
@@ -80,6 +88,7 @@ impl Node {
             mempool: InlineMempool::new(parts, tip, view.tip_and_seq().1),
             sync: Sync::new(Config::new(Arc::clone(&world.params)), rng.r#gen()),
             world: world.clone(),
+            backends,
             chain,
             view,
             follower,
@@ -88,6 +97,16 @@ impl Node {
             disconnected: Vec::new(),
             discouraged: BTreeSet::new(),
         }
+    }
+
+    /// The node is killed and starts again on what it had written; its mempool is lost.
+    pub fn restarted(mut self) -> Self {
+        let (before, seed) = (self.tip(), self.rng.r#gen());
+        let (world, backends) = (self.world.clone(), self.backends.clone());
+        drop(self);
+        let node = Self::open(seed, &world, backends);
+        assert_eq!(node.tip().hash, before.hash, "a block that was acknowledged is lost");
+        node
     }
 
     pub fn tip(&self) -> HeaderInfo {

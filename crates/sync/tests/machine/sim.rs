@@ -412,12 +412,12 @@ fn run_seeds(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn networks_come_to_one_tip_and_one_mempool_1() {
-    run_seeds(0..12);
+    run_seeds(0..6);
 }
 
 #[test]
 fn networks_come_to_one_tip_and_one_mempool_2() {
-    run_seeds(16..28);
+    run_seeds(16..22);
 }
 
 /// btcd's endless waits, "sync_race": whichever one message is lost, the chain is complete soon.
