@@ -168,15 +168,15 @@ pub(crate) fn verify_inputs(
     spent: &[&TxOut],
     flags: ScriptFlags,
 ) -> Result<(), ScriptFailure> {
-    let no_verdict = |input, error| ScriptFailure::NoVerdict { input, error };
+    let no_verdict = |error| ScriptFailure::NoVerdict { input: 0, error };
     if spent.len() != inputs {
-        return Err(no_verdict(0, SeamError::SpentOutputs { spent: spent.len(), inputs }));
+        return Err(no_verdict(SeamError::SpentOutputs { spent: spent.len(), inputs }));
     }
     let lacks_p2sh = flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH);
     if lacks_p2sh || !ScriptFlags::MANDATORY.contains(flags) {
-        return Err(no_verdict(0, SeamError::Flags(flags.bits())));
+        return Err(no_verdict(SeamError::Flags(flags.bits())));
     }
-    let kernel = |error: KernelError| no_verdict(0, SeamError::Kernel(error.to_string()));
+    let kernel = |error: KernelError| no_verdict(SeamError::Kernel(error.to_string()));
     let tx = bitcoinkernel::Transaction::new(bytes).map_err(kernel)?;
     let mut scripts = Vec::with_capacity(inputs);
     let mut outputs = Vec::with_capacity(inputs);
@@ -188,15 +188,18 @@ pub(crate) fn verify_inputs(
     let data = PrecomputedTransactionData::new(&tx, &outputs).map_err(kernel)?;
     for (input, (script, output)) in scripts.iter().zip(spent).enumerate() {
         let amount = output.value.to_sat().cast_signed();
-        match bitcoinkernel::verify(script, Some(amount), &tx, input, Some(flags.bits()), &data) {
-            Ok(()) => {}
-            Err(KernelError::ScriptVerify(ScriptVerifyError::Invalid)) => {
-                return Err(ScriptFailure::Invalid { input });
-            }
-            Err(error) => return Err(no_verdict(input, SeamError::Kernel(error.to_string()))),
-        }
+        let answer = bitcoinkernel::verify(script, Some(amount), &tx, input, Some(flags.bits()), &data);
+        verdict(input, answer)?;
     }
     Ok(())
+}
+
+/// What the kernel's answer says of an input: only one of its errors is about the script.
+fn verdict(input: usize, answer: Result<(), KernelError>) -> Result<(), ScriptFailure> {
+    answer.map_err(|error| match error {
+        KernelError::ScriptVerify(ScriptVerifyError::Invalid) => ScriptFailure::Invalid { input },
+        error => ScriptFailure::NoVerdict { input, error: SeamError::Kernel(error.to_string()) },
+    })
 }
 
 /// Runs the script checks of a block, in one thread or many.
@@ -230,3 +233,7 @@ impl Checker for InlineChecker {
             .try_for_each(|(place, check)| check.verify(&self.cache).map_err(|failure| (place, failure)))
     }
 }
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;
