@@ -36,6 +36,8 @@ struct Link {
     ends: [usize; 2],
     /// Its number at either end while it is up.
     peers: Option<[PeerId; 2]>,
+    /// A message was lost without which it cannot go on.
+    broken: bool,
     /// Not opened again before.
     retry_at: i64,
     /// One end wants no more of the other.
@@ -46,6 +48,21 @@ struct Link {
 
 /// A message under way: its connection, that connection's opening, and who sent it.
 type Delivery = (usize, [PeerId; 2], usize, Message);
+
+/// Whether a message is said once on a connection, so that without it all that follows means
+/// something else. TCP never loses one in the middle of others: the connection breaks.
+fn is_said_once(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Version(_)
+            | Message::Verack
+            | Message::WtxidRelay
+            | Message::SendAddrV2
+            | Message::SendHeaders
+            | Message::SendCmpct(_)
+            | Message::FeeFilter(_)
+    )
+}
 
 struct Net {
     nodes: Vec<Node>,
@@ -83,7 +100,14 @@ impl Net {
             })
             .collect();
         let now = nodes[0].micros + 30 * 24 * 60 * 60 * SECOND;
-        let link = |ends| Link { ends, peers: None, retry_at: 0, given_up: false, busy_until: [0; 2] };
+        let link = |ends| Link {
+            ends,
+            peers: None,
+            broken: false,
+            retry_at: 0,
+            given_up: false,
+            busy_until: [0; 2],
+        };
         Self {
             nodes,
             roles,
@@ -143,6 +167,7 @@ impl Net {
     /// Takes a connection down at both ends.
     fn close(&mut self, link: usize) {
         let Some(peers) = self.links[link].peers.take() else { return };
+        self.links[link].broken = false;
         self.links[link].retry_at = self.now + self.rng.gen_range(1..6) * SECOND;
         for (end, peer) in peers.into_iter().enumerate() {
             let n = self.links[link].ends[end];
@@ -187,7 +212,11 @@ impl Net {
     fn put_under_way(&mut self, link: usize, peers: [PeerId; 2], from: usize, message: Message) {
         let number = self.sequence;
         self.sequence += 1;
-        if self.lose == Some(number) || self.rng.gen_bool(self.loss) {
+        if self.lose == Some(number) {
+            return;
+        }
+        if self.rng.gen_bool(self.loss) {
+            self.links[link].broken |= is_said_once(&message);
             return;
         }
         // One after the other on each connection.
@@ -238,7 +267,8 @@ impl Net {
         for link in 0..self.links.len() {
             let state = &self.links[link];
             if state.peers.is_some() {
-                if self.is_cut(link) || self.rng.gen_bool(self.resets * self.tick as f64 / SECOND as f64) {
+                let ends = self.is_cut(link) || state.broken;
+                if ends || self.rng.gen_bool(self.resets * self.tick as f64 / SECOND as f64) {
                     self.close(link);
                 }
             } else if !state.given_up && state.retry_at <= self.now && !self.is_cut(link) {
