@@ -13,7 +13,6 @@ mod wallet;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use bitcoin::Txid;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -102,21 +101,10 @@ fn simulate(seed: u64) -> ([u8; 32], usize) {
     net.mine(net.best_of(&honest));
     net.settle(3_600, "after healing");
     // What got stuck while the network was broken is mined by whoever has it.
-    for n in &honest {
-        if !net.nodes[*n].txids().is_empty() {
-            net.mine(*n);
-            net.settle(3_600, "after emptying a mempool");
-        }
-    }
-    net.assert_mempools(&BTreeSet::new());
+    net.mine_all_mempools();
     // What is paid now reaches everybody.
-    let mut paid: BTreeSet<Txid> = BTreeSet::new();
-    for _ in 0..10 {
-        paid.extend(net.pay(*honest.choose(&mut rng).unwrap()));
-        net.run(1);
-    }
-    assert!(!paid.is_empty());
-    net.spread(&paid, 1_200);
+    let payers: Vec<usize> = (0..10).map(|_| *honest.choose(&mut rng).unwrap()).collect();
+    let paid = net.pay_everybody(&payers, 1_200);
     net.assert_mempools(&paid);
     net.mine(*honest.choose(&mut rng).unwrap());
     net.settle(3_600, "last block");
@@ -172,14 +160,9 @@ fn without_faults_every_mempool_is_the_same() {
         net.run(10);
         net.mine(0);
         net.settle(600, "first blocks");
-        let mut paid = BTreeSet::new();
-        for _ in 0..100 {
-            let n = rng.gen_range(0..size);
-            paid.extend(net.pay(n));
-            net.run(1);
-        }
+        let payers: Vec<usize> = (0..100).map(|_| rng.gen_range(0..size)).collect();
+        let paid = net.pay_everybody(&payers, 120);
         assert_eq!(paid.len(), 100);
-        net.spread(&paid, 120);
         net.assert_mempools(&paid);
     }
 }

@@ -96,6 +96,8 @@ pub struct Net {
     forged: BTreeMap<BlockHash, Arc<Block>>,
     unworthy: Vec<BlockHash>,
     lies: usize,
+    /// Connections between honest nodes that ended.
+    breaks: u64,
     spoken: sha256::HashEngine,
 }
 
@@ -136,6 +138,7 @@ impl Net {
             forged: BTreeMap::new(),
             unworthy: Vec::new(),
             lies: 0,
+            breaks: 0,
             spoken: sha256::Hash::engine(),
         }
     }
@@ -197,6 +200,7 @@ impl Net {
     /// Takes a connection down at both ends.
     fn close(&mut self, link: usize) {
         let Some(peers) = self.links[link].peers.take() else { return };
+        self.breaks += u64::from(self.links[link].ends.iter().all(|n| self.roles[*n] == Role::Honest));
         self.links[link].broken = false;
         self.links[link].retry_at = self.now() + self.rng.gen_range(1..6) * SECOND;
         for (end, peer) in peers.into_iter().enumerate() {
@@ -456,16 +460,48 @@ impl Net {
         }
     }
 
-    /// Runs until every honest node has these transactions.
-    pub fn spread(&mut self, paid: &BTreeSet<Txid>, most_seconds: i64) {
+    /// Pays at these nodes, one a second, and runs until every honest node has all of it. A
+    /// round in which a connection ended counts for nothing: what was announced before there was
+    /// a connection is not announced again on it. What such a round left is mined.
+    pub fn pay_everybody(&mut self, payers: &[usize], most_seconds: i64) -> BTreeSet<Txid> {
+        loop {
+            let breaks = self.breaks;
+            let mut paid = BTreeSet::new();
+            for n in payers {
+                paid.extend(self.pay(*n));
+                self.run(1);
+            }
+            assert!(!paid.is_empty());
+            let missing = self.spread(&paid, most_seconds);
+            if missing.is_empty() {
+                return paid;
+            }
+            assert!(self.breaks > breaks, "payments do not spread: {missing:?}");
+            self.mine_all_mempools();
+        }
+    }
+
+    /// Mines until no honest node holds a transaction that it could mine.
+    pub fn mine_all_mempools(&mut self) {
+        for n in self.honest() {
+            if !self.nodes[n].txids().is_empty() {
+                self.mine(n);
+                self.settle(3_600, "after emptying a mempool");
+            }
+        }
+        self.assert_mempools(&BTreeSet::new());
+    }
+
+    /// Runs until every honest node has these transactions; at the end, who lacks how many.
+    fn spread(&mut self, paid: &BTreeSet<Txid>, most_seconds: i64) -> Vec<(usize, usize)> {
         let end = self.now() + most_seconds * SECOND;
         loop {
             let missing = |n: &usize| paid.difference(&self.nodes[*n].txids()).count();
-            let missing: Vec<(usize, usize)> = self.honest().iter().map(|n| (*n, missing(n))).collect();
-            if missing.iter().all(|(_, count)| *count == 0) {
-                return;
+            let mut missing: Vec<(usize, usize)> = self.honest().iter().map(|n| (*n, missing(n))).collect();
+            missing.retain(|(_, count)| *count > 0);
+            if missing.is_empty() || self.now() >= end {
+                return missing;
             }
-            assert!(self.now() < end, "payments do not spread: {missing:?}");
             self.step();
         }
     }
