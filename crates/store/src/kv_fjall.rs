@@ -1,4 +1,6 @@
+use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,10 @@ use crate::limits::{
     KV_LOG_BYTES, KV_MEMTABLE_BYTES, KV_OPEN_FILES, SMALL_KV_CACHE_BYTES, SMALL_KV_LOG_BYTES,
     SMALL_KV_MEMTABLE_BYTES,
 };
-use crate::{Batch, BatchOp, DiskOp, Durability, FailHook, FailPoint, Kv, KvIter, KvRead, Space, StoreError};
+use crate::{
+    Batch, BatchOp, Disk, DiskOp, Durability, FailHook, FailPoint, Kv, KvIter, KvRead, OsDisk, Space,
+    StoreError,
+};
 
 /// A keyspace to open.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,31 @@ impl FjallKv {
     }
 
     fn open_trusting(dir: &Path, spaces: &[SpaceConfig], config: &FjallConfig) -> Result<Self, StoreError> {
+        if !dir.exists() {
+            Self::create(dir, spaces, config)?;
+        }
+        Self::open_at(dir, spaces, config)
+    }
+
+    /// Makes an empty store beside `dir` and puts it in place whole: the database cannot open one
+    /// that it was killed while making.
+    fn create(dir: &Path, spaces: &[SpaceConfig], config: &FjallConfig) -> Result<(), StoreError> {
+        let mut name = dir.as_os_str().to_owned();
+        name.push(".new");
+        let fresh = PathBuf::from(name);
+        match std::fs::remove_dir_all(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &fresh)(error));
+            }
+            _ => {}
+        }
+        Self::open_at(&fresh, spaces, config)?.sync()?;
+        OsDisk.rename(&fresh, dir).map_err(StoreError::io("rename to", dir))?;
+        let parent = dir.parent().unwrap_or(Path::new("."));
+        OsDisk.sync_dir(parent).map_err(StoreError::io("sync folder", parent))
+    }
+
+    fn open_at(dir: &Path, spaces: &[SpaceConfig], config: &FjallConfig) -> Result<Self, StoreError> {
         let database = Database::builder(dir)
             .cache_size(config.cache_bytes)
             .worker_threads(config.workers.max(1))
@@ -201,7 +231,27 @@ impl Kv for FjallKv {
         })
     }
 
+    /// What the file system has allocated: the database makes its log file 64 MiB long at once
+    /// and fills it over time.
     fn bytes_on_disk(&self) -> u64 {
-        self.database.disk_space().unwrap_or(0)
+        allocated_bytes(&self.path)
     }
+}
+
+/// Bytes that the file system holds for what is below `dir`. Files that vanish meanwhile count
+/// nothing.
+fn allocated_bytes(dir: &Path) -> u64 {
+    const STAT_BLOCK_BYTES: u64 = 512;
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some(if meta.is_dir() {
+                allocated_bytes(&entry.path())
+            } else {
+                meta.blocks() * STAT_BLOCK_BYTES
+            })
+        })
+        .sum()
 }
