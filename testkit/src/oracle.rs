@@ -1,6 +1,7 @@
 //! libbitcoinkernel's chainstate manager as the one that knows.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::ThreadId;
 
@@ -95,7 +96,7 @@ pub struct Oracle {
     // Dropped in this order.
     chain: ChainstateManager,
     _context: Context,
-    _folder: TempDir,
+    folder: TempDir,
     checked: Checked,
     reasons: OracleReasons,
 }
@@ -131,7 +132,7 @@ impl Oracle {
             })
             .expect("a chainstate");
         chain.import_blocks().expect("the genesis block");
-        Self { chain, _context: context, _folder: folder, checked, reasons }
+        Self { chain, _context: context, folder, checked, reasons }
     }
 
     /// Gives it a block; `None` if the bytes are none.
@@ -175,6 +176,12 @@ impl Oracle {
             ProcessBlockHeaderResult::Valid => Ok(()),
             ProcessBlockHeaderResult::Invalid(state) => Err(class(state.result())),
         }
+    }
+
+    /// Where its block and undo files lie. All it has stored is in them at any time.
+    #[must_use]
+    pub fn blocks_dir(&self) -> PathBuf {
+        self.folder.path().join("blocks")
     }
 
     /// The active chain's last block.

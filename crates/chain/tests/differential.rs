@@ -4,13 +4,22 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::{BlockHash, OutPoint};
-use ironpeer_chain::{BlockOutcome, Chain, ChainHandle, Config, SubmitOptions, UtxoHashKind};
+use ironpeer_chain::{
+    Backends, BlockOutcome, Chain, ChainHandle, Config, Location, SubmitOptions, UtxoHashKind,
+};
 use ironpeer_consensus::{ScriptCache, decode_block, is_unspendable, read_block};
-use ironpeer_primitives::{BlockClass, ChainRead, Coin, Height, NullLog, SystemClock};
+use ironpeer_primitives::{
+    BlockClass, ChainRead, Coin, Height, NullLog, SystemClock, decode_block_undo, encode_block_undo,
+};
+use ironpeer_store::{
+    BlockFiles, BlockFilesConfig, Disk, FileKind, FilePos, MemDisk, OpenMode, OsDisk, XorKey,
+};
 use ironpeer_testkit::{Answer, Fate, Fault, Forge, Forged, Oracle, OracleLog, OracleReasons, Verdict};
 
 /// Blocks of a run, unless more are asked for.
@@ -21,6 +30,8 @@ const REORGANISATIONS: u64 = 2_000;
 const REFUSED_PERCENT: u64 = 40;
 /// Blocks given to one pair of chains: the oracle's own checks take time with the square of it.
 const SEGMENT: u64 = 2_000;
+/// Our block files are XORed with this.
+const XOR_KEY: [u8; 8] = [0x17, 0xf0, 3, 0x99, 0x5a, 0xc4, 0x20, 0xee];
 /// Pairs of chains at work at once.
 const THREADS: usize = 2;
 
@@ -79,6 +90,7 @@ struct Tally {
     reorganisations: u64,
     deepest: u64,
     undo_compared: u64,
+    undo_records: u64,
     coins_compared: u64,
     /// Script failures, and those of them named by the same script error on both sides.
     script_failures: (u64, u64),
@@ -95,6 +107,7 @@ impl Tally {
         self.reorganisations += other.reorganisations;
         self.deepest = self.deepest.max(other.deepest);
         self.undo_compared += other.undo_compared;
+        self.undo_records += other.undo_records;
         self.coins_compared += other.coins_compared;
         self.script_failures.0 += other.script_failures.0;
         self.script_failures.1 += other.script_failures.1;
@@ -107,6 +120,7 @@ impl Tally {
         let mut text = format!(
             "{} blocks ({} refused, {} connected, {} no block at all), {} headers alone, \
              {} reorganisations (deepest {}), undo of {} blocks and {} coins equal, \
+             {} undo records found byte for byte in the other's files, \
              {} of {} script failures named alike\n",
             self.blocks,
             self.refused,
@@ -117,6 +131,7 @@ impl Tally {
             self.deepest,
             self.undo_compared,
             self.coins_compared,
+            self.undo_records,
             self.script_failures.1,
             self.script_failures.0
         );
@@ -127,11 +142,42 @@ impl Tally {
     }
 }
 
+/// Every undo record of a folder, with its checksum, as it stands on disk without the XOR, and
+/// where it begins.
+fn undo_records(disk: &dyn Disk, files: &BlockFiles, magic: [u8; 4]) -> BTreeMap<Vec<u8>, FilePos> {
+    const HEAD: usize = 8;
+    const CHECKSUM: usize = 32;
+    let mut records = BTreeMap::new();
+    for (number, size) in files.files(FileKind::Undo) {
+        let mut bytes = vec![0; size as usize];
+        let path = files.path(FileKind::Undo, number);
+        disk.open(&path, OpenMode::Read).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+        files.xor_key().apply(&mut bytes, 0);
+        let mut at = 0;
+        // Behind the last record the oracle has zeros.
+        while bytes.get(at..at + 4).is_some_and(|found| found == magic) {
+            let len = u32::from_le_bytes(bytes[at + 4..at + HEAD].try_into().unwrap()) as usize;
+            let start = at + HEAD;
+            at = start + len + CHECKSUM;
+            let offset = u32::try_from(start).unwrap();
+            records.insert(bytes[start..at].to_vec(), FilePos { file: number, offset });
+        }
+    }
+    records
+}
+
+fn block_files(disk: Arc<dyn Disk>, dir: &Path, magic: [u8; 4]) -> BlockFiles {
+    let config = BlockFilesConfig { magic, fresh_xor_key: Some(XOR_KEY), fast_prune: false };
+    BlockFiles::open(disk, dir, config).unwrap()
+}
+
 /// One chain of ours and one of the oracle's, given the same.
 struct Pair {
     forge: Forge,
     ours: ChainHandle,
     oracle: Oracle,
+    /// Where our block files are.
+    disk: MemDisk,
     tally: Tally,
     tip: BlockHash,
     /// Blocks whose undo records were compared.
@@ -141,8 +187,12 @@ struct Pair {
 impl Pair {
     fn new(seed: u64, reasons: OracleReasons, pool: Arc<rayon::ThreadPool>) -> Self {
         let forge = Forge::new(seed);
+        let backends = Backends::in_memory();
+        let disk = MemDisk::new();
+        let location = Location::Given(Backends { disk: Arc::new(disk.clone()), ..backends });
+        let config = Config::in_memory(Arc::new(forge.params().clone()));
         let (ours, _thread) = Chain::open(
-            Config::in_memory(Arc::new(forge.params().clone())),
+            Config { location, xor_key: Some(XOR_KEY), ..config },
             Arc::new(SystemClock::new()),
             Arc::new(NullLog),
             pool,
@@ -154,6 +204,7 @@ impl Pair {
             forge,
             ours,
             oracle: Oracle::new(reasons),
+            disk,
             tally: Tally::default(),
             tip,
             compared: HashSet::new(),
@@ -243,6 +294,39 @@ impl Pair {
         self.tip = theirs;
     }
 
+    /// Compares the files. Ours reads the oracle's; and every undo record of ours is one of the
+    /// oracle's byte for byte, checksum included. (The oracle has more: it also keeps those of
+    /// branches that proved invalid before they had the most work.)
+    fn compare_files(&mut self) {
+        let magic = self.forge.params().magic;
+        let dir = self.oracle.blocks_dir();
+        let theirs = block_files(Arc::new(OsDisk), &dir, magic);
+        assert_ne!(theirs.xor_key(), XorKey::default());
+        let stored: HashSet<Vec<u8>> = theirs
+            .files(FileKind::Block)
+            .into_iter()
+            .flat_map(|(number, _)| theirs.scan(number).unwrap())
+            .map(|block| block.unwrap().bytes)
+            .collect();
+        let their_undo = undo_records(&OsDisk, &theirs, magic);
+        let ours = block_files(Arc::new(self.disk.clone()), Path::new("/blocks"), magic);
+        let our_undo = undo_records(&self.disk, &ours, magic);
+        assert!(our_undo.keys().all(|record| their_undo.contains_key(record)), "undo records differ");
+        let view = self.ours.view();
+        for hash in &self.compared {
+            assert!(stored.contains(&view.block_bytes(hash).unwrap()), "block {hash} in their files");
+            let undo = view.undo(hash).unwrap();
+            let previous = view.header(hash).unwrap().header.prev_blockhash.to_byte_array();
+            let mut record = encode_block_undo(&undo);
+            let checksum = sha256d::Hash::hash(&[&previous, record.as_slice()].concat());
+            record.extend(checksum.to_byte_array());
+            let position = their_undo.get(&record).unwrap_or_else(|| panic!("undo record of {hash}"));
+            let read = theirs.read_undo(*position, &previous).unwrap();
+            assert_eq!(decode_block_undo(&read).unwrap(), *undo);
+            self.tally.undo_records += 1;
+        }
+    }
+
     /// Compares our coins with those rebuilt from the oracle's blocks and undo records.
     fn finish(mut self) -> Tally {
         let mut coins: HashMap<OutPoint, Coin> = HashMap::new();
@@ -273,6 +357,7 @@ impl Pair {
         let info = self.ours.utxo_set_info_blocking(UtxoHashKind::None).unwrap();
         assert_eq!(info.txouts, coins.len() as u64, "no coin more");
         self.tally.coins_compared += coins.len() as u64;
+        self.compare_files();
         self.ours.shutdown_blocking().unwrap();
         self.tally
     }
@@ -355,6 +440,7 @@ fn our_chain_answers_as_libbitcoinkernels_does() {
     // Where several inputs fail, the two sides may name different ones.
     let (failures, alike) = total.script_failures;
     assert!(alike * 100 >= failures * 90, "{alike} of {failures} script failures named alike");
+    assert_eq!(total.undo_records, total.undo_compared);
     let missed: Vec<_> = REACHABLE.iter().filter(|reason| !total.reasons.contains_key(**reason)).collect();
     assert!(missed.is_empty(), "reasons never reached: {missed:?}");
     let unknown: Vec<_> =
