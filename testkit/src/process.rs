@@ -1,5 +1,6 @@
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -21,20 +22,46 @@ const POLL: Duration = Duration::from_millis(5);
 /// connection can hold one.
 const FIRST_PORT: u16 = 10_000;
 
-/// Ports for each test process.
+/// Ports of each slot.
 const PORTS_PER_SLOT: u16 = 50;
 
-/// A port of this test process's own: `index` below 50. Two tests that run at once are given
-/// different slots by nextest.
+/// Slots below the ephemeral range, which begins at 32,768.
+const SLOTS: u16 = 450;
+
+/// A run of ports that nobody else who asks here has, on this machine, while the lock lasts.
+struct PortSlot {
+    first: u16,
+    _lock: File,
+}
+
+impl PortSlot {
+    fn take() -> Self {
+        let folder = std::env::temp_dir();
+        let free = (0..SLOTS).find_map(|slot| {
+            let path = folder.join(format!("ironpeer-test-ports-{slot}.lock"));
+            // Another user's file counts as taken.
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).ok()?;
+            file.try_lock().ok()?;
+            Some(Self { first: FIRST_PORT + PORTS_PER_SLOT * slot, _lock: file })
+        });
+        free.expect("a free run of ports")
+    }
+}
+
+thread_local! {
+    // Each test runs on a thread of its own, in a process of its own or not.
+    static PORTS: PortSlot = PortSlot::take();
+}
+
+/// A port of this test's own: `index` below 50. Two tests that run at once get different ones,
+/// whoever runs them. A test asks on one thread only.
 ///
 /// # Panics
-/// If `index` is 50 or more.
+/// If `index` is 50 or more, or hundreds of tests run at once.
 #[must_use]
 pub fn port(index: u16) -> u16 {
-    assert!(index < PORTS_PER_SLOT, "a test process has {PORTS_PER_SLOT} ports");
-    let slot: u16 =
-        std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok()).unwrap_or(0);
-    FIRST_PORT + PORTS_PER_SLOT * slot + index
+    assert!(index < PORTS_PER_SLOT, "a test has {PORTS_PER_SLOT} ports");
+    PORTS.with(|ports| ports.first) + index
 }
 
 /// An error object of a JSON-RPC reply, or why no reply came.
@@ -200,6 +227,21 @@ impl NodeProcess {
         rpc_port: u16,
         args: &[String],
     ) -> io::Result<Self> {
+        Self::spawn_in(program, datadir, chain_dir, rpc_port, args, &[])
+    }
+
+    /// The same, with more in its environment.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn_in(
+        program: &Path,
+        datadir: &Path,
+        chain_dir: &str,
+        rpc_port: u16,
+        args: &[String],
+        environment: &[(&'static str, OsString)],
+    ) -> io::Result<Self> {
         fs::create_dir_all(datadir)?;
         let chain_dir = datadir.join(chain_dir);
         // A killed node leaves its cookie; the next start must not be taken for ready by it.
@@ -212,9 +254,10 @@ impl NodeProcess {
             .arg(format!("-rpcport={rpc_port}"))
             .args(["-printtoconsole=0", "-server=1"])
             .args(args)
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(datadir.join("stderr.txt"))?)
+            .stderr(File::create(datadir.join("stderr.txt"))?)
             .spawn()?;
         let rpc_address = SocketAddr::from((Ipv4Addr::LOCALHOST, rpc_port));
         let rpc = Rpc::new(rpc_address, "");
