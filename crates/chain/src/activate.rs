@@ -175,7 +175,10 @@ impl Core {
             let tree = self.shared.tree.read();
             (tree.node(id).hash, tree.node(id).height)
         };
-        let failed = |error: String| Fatal(format!("Failed to disconnect block. {error}"));
+        let failed = |error: String| {
+            self.log(LogLine::error(format!("DisconnectTip(): {error}")));
+            Fatal("Failed to disconnect block.".into())
+        };
         let block = self.shared.read_block(&hash).map_err(|error| failed(error.to_string()))?;
         let undo = self.shared.read_undo(&hash).map_err(|error| failed(error.to_string()))?;
         let ids = BlockIds::of(&block);
@@ -184,7 +187,7 @@ impl Core {
         let undone = disconnect_block(&block, &ids, &undo, height, &coins)
             .map_err(|error| failed(format!("DisconnectBlock(): {error}")))?;
         if !undone.clean {
-            return Err(failed(format!("DisconnectTip(): DisconnectBlock {hash} failed")));
+            return Err(failed(format!("DisconnectBlock {hash} failed")));
         }
         let bytes = held_bytes(block.total_size(), &undo);
         let block = ConnectedBlock { hash, height, block: Arc::new(block), spent: Arc::new(undo) };

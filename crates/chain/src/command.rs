@@ -1,7 +1,7 @@
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash};
 use crossbeam_channel::Receiver;
-use ironpeer_primitives::BlockReject;
+use ironpeer_primitives::{BlockReject, Height};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::handle::{BlockOutcome, HeadersOutcome, MarkError, SubmitOptions};
@@ -63,6 +63,11 @@ pub(crate) enum Command {
         level: u8,
         depth: u32,
         reply: oneshot::Sender<Result<(), VerifyError>>,
+    },
+    /// Deletes block files that may go: those up to a height, or as `-prune` says.
+    Prune {
+        up_to: Option<Height>,
+        reply: oneshot::Sender<()>,
     },
     Flush {
         reply: oneshot::Sender<()>,

@@ -56,6 +56,27 @@ pub enum Reindex {
     All,
 }
 
+/// Whether old block files are deleted (`-prune`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prune {
+    /// Only when asked to (`-prune=1`, `pruneblockchain`).
+    Manual,
+    /// So that block and undo files stay below this many bytes.
+    Automatic(u64),
+}
+
+/// Called when `-dbcrashratio` strikes; should not return.
+pub type CrashHook = Arc<dyn Fn() + Send + Sync>;
+
+/// Deliberate crashes in the middle of writing coins (`-dbcrashratio`).
+#[derive(Clone)]
+pub struct SimulatedCrash {
+    /// One of so many batches but the last is followed by a crash.
+    pub one_in: u64,
+    /// What to do then.
+    pub crash: CrashHook,
+}
+
 /// How a chain is opened.
 #[derive(Clone)]
 pub struct Config {
@@ -79,6 +100,8 @@ pub struct Config {
     pub check_blocks: u32,
     /// How thoroughly they are checked, 0 to 4 (`-checklevel`).
     pub check_level: u8,
+    /// The user asked for that check, so it must not be cut short.
+    pub check_required: bool,
     /// Stop when the tip has this height (`-stopatheight`).
     pub stop_at_height: Option<Height>,
     /// Bytes of blocks kept for followers.
@@ -87,6 +110,10 @@ pub struct Config {
     pub seed: u64,
     /// Small block files (`-fastprune`).
     pub small_block_files: bool,
+    /// Whether old block files are deleted.
+    pub prune: Option<Prune>,
+    /// `-dbcrashratio`.
+    pub simulated_crash: Option<SimulatedCrash>,
     /// Key that a new block directory's files are XORed with, from the caller's randomness;
     /// `None` for none (`-blocksxor=0`).
     pub xor_key: Option<[u8; 8]>,
@@ -119,10 +146,13 @@ impl Config {
             reindex: Reindex::No,
             check_blocks: limits::DEFAULT_CHECK_BLOCKS,
             check_level: limits::DEFAULT_CHECK_LEVEL,
+            check_required: false,
             stop_at_height: None,
             event_ring_bytes: limits::EVENT_RING_BYTES,
             seed: 0,
             small_block_files: false,
+            prune: None,
+            simulated_crash: None,
             xor_key: None,
             fail_hook: None,
             params,

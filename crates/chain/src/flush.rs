@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint};
-use ironpeer_primitives::{LogCategory, LogLine, encode_coin};
+use ironpeer_primitives::{LogCategory, LogLine, LogSink, encode_coin};
 use ironpeer_store::{Batch, Durability, Space, StoreError};
 
 use crate::coins::{BEST_BLOCK_KEY, COINS, HEAD_BLOCKS_KEY, Layer, MARKERS, Slot, coin_key};
+use crate::config::SimulatedCrash;
 use crate::core::{Core, Fatal, chained};
 use crate::limits;
 use crate::rows::{Record, Row};
@@ -25,6 +26,8 @@ pub(crate) const INDEX_META: Space = Space(1);
 pub(crate) const TIP_KEY: &[u8] = b"T";
 /// Set while the block files are being read again (Core's `DB_REINDEX_FLAG`).
 pub(crate) const REINDEX_KEY: &[u8] = b"R";
+/// Set once block files have been pruned (Core's `prunedblockfiles` flag).
+pub(crate) const PRUNED_KEY: &[u8] = b"P";
 
 impl Core {
     /// Refuses to go on when the disk is nearly full (Core's `CheckDiskSpace`).
@@ -125,6 +128,7 @@ impl Core {
         if self.shared.coins.unflushed_bytes() > self.config.cache_bytes / 2 {
             self.start_flush("IF_NEEDED")?;
         }
+        self.prune_if_grown()?;
         self.tick()
     }
 
@@ -158,9 +162,10 @@ impl Core {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        let (batch_bytes, keep) = (self.config.batch_bytes, self.config.cache_bytes / 2);
+        let keep = self.config.cache_bytes / 2;
+        let mut batches = self.batches();
         let thread = std::thread::Builder::new().name("coin-flush".into()).spawn(move || {
-            match write_coins(&shared, &layer, old, new, batch_bytes) {
+            match write_coins(&shared, &layer, old, new, &mut batches) {
                 Ok(()) => {
                     drop(layer);
                     shared.coins.flushed(keep);
@@ -170,6 +175,16 @@ impl Core {
         });
         self.flush = Some(thread.map_err(|error| Fatal(format!("cannot start a thread: {error}")))?);
         Ok(())
+    }
+
+    /// How the next flush cuts its work.
+    pub(crate) fn batches(&mut self) -> Batches {
+        self.flush_rng = xorshift(self.flush_rng);
+        Batches {
+            bytes: self.config.batch_bytes,
+            crash: self.config.simulated_crash.clone(),
+            draw: self.flush_rng,
+        }
     }
 
     /// Writes everything and waits until it is on disk.
@@ -183,10 +198,7 @@ impl Core {
     /// Picks the moment of the next periodic flush.
     pub(crate) fn schedule_flush(&mut self) {
         let (least, most) = limits::FLUSH_INTERVAL;
-        // A step of xorshift: the moments need only differ from node to node.
-        self.flush_rng ^= self.flush_rng << 13;
-        self.flush_rng ^= self.flush_rng >> 7;
-        self.flush_rng ^= self.flush_rng << 17;
+        self.flush_rng = xorshift(self.flush_rng);
         let spread = u64::try_from((most - least).as_millis()).unwrap_or(u64::MAX).max(1);
         self.next_flush = self.shared.clock.steady() + least + Duration::from_millis(self.flush_rng % spread);
     }
@@ -200,6 +212,33 @@ impl Core {
     }
 }
 
+/// A step of xorshift: moments and simulated crashes need only differ from node to node.
+fn xorshift(mut state: u64) -> u64 {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^ state << 17
+}
+
+/// How a flush of coins is cut into batches (`-dbbatchsize`), and what may befall it between two
+/// of them (`-dbcrashratio`).
+pub(crate) struct Batches {
+    bytes: usize,
+    crash: Option<SimulatedCrash>,
+    draw: u64,
+}
+
+impl Batches {
+    /// After a batch that was not the last.
+    fn between(&mut self, log: &dyn LogSink) {
+        let Some(simulated) = &self.crash else { return };
+        self.draw = xorshift(self.draw);
+        if self.draw.is_multiple_of(simulated.one_in.max(1)) {
+            log.log(LogLine::error("Simulating a crash. Goodbye."));
+            (simulated.crash)();
+        }
+    }
+}
+
 /// Writes a frozen layer in parts. While more than one part is needed the markers say between
 /// which two blocks the coins on disk are, so that recovery can finish the work.
 pub(crate) fn write_coins(
@@ -207,9 +246,17 @@ pub(crate) fn write_coins(
     layer: &Layer,
     old: Option<BlockHash>,
     new: BlockHash,
-    batch_bytes: usize,
+    batches: &mut Batches,
 ) -> Result<(), StoreError> {
     let db = shared.coins.db();
+    let say = |batch: &Batch, which: &str| {
+        if shared.log.enabled(LogCategory::CoinDb) {
+            let mib = batch.bytes() as f64 / f64::from(1 << 20);
+            shared
+                .log
+                .log(LogLine::debug(LogCategory::CoinDb, format!("Writing {which} batch of {mib:.2} MiB")));
+        }
+    };
     // Sorted by reference: a full cache has millions of keys. The order is that of `coin_key`.
     let mut slots: Vec<(&OutPoint, &Slot)> = layer.slots.iter().collect();
     slots.sort_unstable_by_key(|(outpoint, _)| (outpoint.txid.as_byte_array(), outpoint.vout));
@@ -227,12 +274,15 @@ pub(crate) fn write_coins(
             }
             Slot::Spent => batch.delete(COINS, key.as_slice()),
         }
-        if batch.bytes() > batch_bytes {
+        if batch.bytes() > batches.bytes {
+            say(&batch, "partial");
             db.commit(std::mem::take(&mut batch), Durability::Process)?;
+            batches.between(shared.log.as_ref());
         }
     }
     batch.delete(MARKERS, HEAD_BLOCKS_KEY);
     batch.put(MARKERS, BEST_BLOCK_KEY, new.as_byte_array().as_slice());
+    say(&batch, "final");
     db.commit(batch, Durability::Power)
 }
 

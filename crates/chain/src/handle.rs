@@ -7,7 +7,7 @@ use std::thread::Thread;
 
 use bitcoin::block::Header;
 use bitcoin::{Block, BlockHash};
-use ironpeer_primitives::{BlockReject, HeaderInfo};
+use ironpeer_primitives::{BlockReject, HeaderInfo, Height};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::command::{Command, Envelope};
@@ -268,6 +268,16 @@ impl ChainHandle {
         self.call(0, |reply| Command::Verify { level, depth, reply }).await
     }
 
+    /// Deletes block files whose blocks are all at or below `up_to` and deep enough
+    /// (`pruneblockchain`); without a height, those that are too many for the target of `-prune`.
+    /// Does nothing in a chain that is not pruned.
+    ///
+    /// # Errors
+    /// If the chain has stopped.
+    pub async fn prune(&self, up_to: Option<Height>) -> Result<(), ChainStopped> {
+        self.call(0, |reply| Command::Prune { up_to, reply }).await
+    }
+
     /// Writes everything to disk, coins included.
     ///
     /// # Errors
@@ -439,6 +449,14 @@ impl ChainHandle {
     /// As there.
     pub fn verify_blocking(&self, level: u8, depth: u32) -> Result<Result<(), VerifyError>, ChainStopped> {
         block_on(self.verify(level, depth))
+    }
+
+    /// [`prune`](Self::prune) for plain threads.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prune_blocking(&self, up_to: Option<Height>) -> Result<(), ChainStopped> {
+        block_on(self.prune(up_to))
     }
 
     /// [`flush`](Self::flush) for plain threads.

@@ -23,6 +23,8 @@ mod muhash;
 mod open;
 mod pool;
 mod prepare;
+mod prune;
+mod recover;
 mod rows;
 mod scripts;
 mod text;
@@ -32,7 +34,7 @@ mod verify;
 mod view;
 mod writer;
 
-pub use config::{Backends, Config, Location, Reindex};
+pub use config::{Backends, Config, CrashHook, Location, Prune, Reindex, SimulatedCrash};
 pub use events::{ChainFollower, Followed};
 pub use handle::{
     BlockOutcome, ChainHandle, ChainStopped, HeaderFailure, HeadersOutcome, MarkError, SubmitOptions,

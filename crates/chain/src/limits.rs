@@ -66,6 +66,32 @@ pub const FLUSH_INTERVAL: (Duration, Duration) = (Duration::from_secs(50 * 60), 
 /// `MIN_BLOCKS_TO_KEEP`). Larger: a peer can make us store blocks we may never connect.
 pub const UNREQUESTED_AHEAD: u32 = 288;
 
+/// Blocks below the tip whose files are never pruned (Core's `MIN_BLOCKS_TO_KEEP`). Smaller: a
+/// reorganisation may need a block that is gone. Larger: a pruned node promises no more than this.
+pub const MIN_BLOCKS_TO_KEEP: u32 = 288;
+
+/// Least bytes of block files that automatic pruning aims at (Core's
+/// `MIN_DISK_SPACE_FOR_BLOCK_FILES`). Smaller: the blocks that must be kept do not fit.
+pub const MIN_PRUNE_TARGET: u64 = 550 << 20;
+
+/// Bytes that automatic pruning leaves free below its target, for a block and an undo chunk to
+/// come. Smaller: the target is overshot between two looks at the disk.
+pub const PRUNE_BUFFER: u64 = 17 << 20;
+
+/// Bytes a block is taken to have when the room for the rest of the initial download is guessed.
+/// Larger: fewer, bigger prunings in it. Smaller: more of them, each with a flush.
+pub const PRUNE_AVERAGE_BLOCK: u64 = 1_000_000;
+
+/// Seconds a block's time may be ahead of the clock at start (Core's `MAX_FUTURE_BLOCK_TIME`).
+pub const MAX_FUTURE_BLOCK_TIME: i64 = 2 * 60 * 60;
+
+/// Bytes of coins that a check of the chain may hold at least: the least `-dbcache` there is.
+pub const VERIFY_MIN_BYTES: usize = 4 << 20;
+
+/// Bytes that one changed coin takes while blocks are verified, nearly. Larger: `-checklevel=3`
+/// gives up earlier. Smaller: it may take more memory than `-dbcache`.
+pub const VERIFY_COIN_BYTES: usize = 200;
+
 /// Age in seconds of the tip beyond which the node is in initial download (Core's
 /// `DEFAULT_MAX_TIP_AGE`).
 pub const DEFAULT_MAX_TIP_AGE: i64 = 24 * 60 * 60;

@@ -1,40 +1,37 @@
-//! Opening a chain: reading what is stored, and repairing what a crash left half done.
+//! Opening a chain: reading what is stored, and building from it what the writer needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bitcoin::BlockHash;
 use bitcoin::consensus::encode;
 use bitcoin::hashes::Hash;
 use ironpeer_consensus::versionbits::VersionBits;
-use ironpeer_consensus::{
-    BlockIds, Checker, CoinChanges, ScriptCache, decode_block, disconnect_block, is_block_mutated,
-    is_unspendable,
-};
-use ironpeer_primitives::{Clock, Coin, LogLine, LogSink, UnixTime, decode_block_undo};
+use ironpeer_consensus::{Checker, ScriptCache, decode_block, is_block_mutated};
+use ironpeer_primitives::{Clock, LogLine, LogSink, UnixTime, decode_block_undo};
 use ironpeer_store::{
-    Batch, BlockFiles, BlockFilesConfig, Disk, Durability, FjallConfig, FjallKv, HookedDisk, Journal, Kv,
-    OsDisk, SpaceConfig, StoreError, claim_folder, destroy_folder, is_foreign_leveldb, move_aside,
+    Batch, BlockFiles, BlockFilesConfig, Disk, Durability, FileKind, FjallConfig, FjallKv, HookedDisk,
+    Journal, Kv, OsDisk, SpaceConfig, StoreError, claim_folder, destroy_folder, is_foreign_leveldb,
+    move_aside,
 };
 use parking_lot::RwLock;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tokio::sync::{Semaphore, watch};
 
-use crate::coins::{BEST_BLOCK_KEY, CoinStore, HEAD_BLOCKS_KEY, MARKERS, OverlaidCoins, Overlay, Prefetched};
-use crate::config::{Backends, Config, Location, Reindex};
+use crate::coins::{BEST_BLOCK_KEY, CoinStore, HEAD_BLOCKS_KEY, MARKERS};
+use crate::config::{Backends, Config, Location, Prune, Reindex};
 use crate::core::{Core, Fatal, chained};
 use crate::events::EventRing;
-use crate::flush::{INDEX_META, REINDEX_KEY, ROWS, TIP_KEY, parse_head_blocks};
+use crate::flush::{INDEX_META, PRUNED_KEY, REINDEX_KEY, ROWS, TIP_KEY, parse_head_blocks};
 use crate::handle::ChainHandle;
 use crate::limits;
 use crate::rows::{Record, Row};
 use crate::scripts::PoolChecker;
 use crate::text;
-use crate::tree::{GENESIS, HeaderTree, NodeId, SEQUENCE_BEST_FROM_DISK, Validity};
-use crate::verify::VerifyError;
+use crate::tree::{GENESIS, HeaderTree, SEQUENCE_BEST_FROM_DISK, Validity};
 use crate::view::Shared;
 use crate::writer::ChainThread;
 
@@ -45,7 +42,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The disk failed.
-    #[error(transparent)]
+    #[error("{}", chained(.0))]
     Store(#[from] StoreError),
     /// Another program's database is there; nothing was changed.
     #[error(
@@ -120,10 +117,19 @@ impl Chain {
 /// Where everything is once opened.
 struct Places {
     disk: Arc<dyn Disk>,
+    files: BlockFiles,
     index: Arc<dyn Kv>,
     coins: Arc<dyn Kv>,
-    blocks_dir: PathBuf,
     journal: PathBuf,
+}
+
+fn open_files(disk: &Arc<dyn Disk>, dir: &Path, config: &Config) -> Result<BlockFiles, StoreError> {
+    let settings = BlockFilesConfig {
+        magic: config.params.magic,
+        fresh_xor_key: config.xor_key,
+        fast_prune: config.small_block_files,
+    };
+    BlockFiles::open(Arc::clone(disk), dir, settings)
 }
 
 fn places(config: &Config, log: &dyn LogSink) -> Result<Places, OpenError> {
@@ -131,16 +137,19 @@ fn places(config: &Config, log: &dyn LogSink) -> Result<Places, OpenError> {
         Some(hook) => Arc::new(HookedDisk::new(disk, Arc::clone(hook))) as Arc<dyn Disk>,
         None => disk,
     };
-    let given = |backends: &Backends| Places {
-        disk: hooked(Arc::clone(&backends.disk)),
-        index: Arc::clone(&backends.index),
-        coins: Arc::clone(&backends.coins),
-        blocks_dir: PathBuf::from("/blocks"),
-        journal: PathBuf::from("/journal.dat"),
+    let given = |backends: &Backends| -> Result<Places, StoreError> {
+        let disk = hooked(Arc::clone(&backends.disk));
+        Ok(Places {
+            files: open_files(&disk, Path::new("/blocks"), config)?,
+            disk,
+            index: Arc::clone(&backends.index),
+            coins: Arc::clone(&backends.coins),
+            journal: PathBuf::from("/journal.dat"),
+        })
     };
     let places = match &config.location {
-        Location::Memory => given(&Backends::in_memory()),
-        Location::Given(backends) => given(backends),
+        Location::Memory => given(&Backends::in_memory())?,
+        Location::Given(backends) => given(backends)?,
         Location::Disk { data_dir, blocks_dir } => {
             let disk = hooked(Arc::new(OsDisk));
             let index_parent = data_dir.join("blocks");
@@ -172,9 +181,10 @@ fn places(config: &Config, log: &dyn LogSink) -> Result<Places, OpenError> {
             }
             let small = config.params.mockable;
             Places {
+                // Before anything else lies in the folder: only an empty one gets a random key.
+                files: open_files(&disk, blocks_dir, config)?,
                 index: open_kv(disk.as_ref(), &index, "block index", config, small)?,
                 coins: open_kv(disk.as_ref(), &coins, "coins", config, small)?,
-                blocks_dir: blocks_dir.clone(),
                 journal,
                 disk,
             }
@@ -349,15 +359,7 @@ pub(crate) fn open_core(
     checker: Arc<dyn Checker>,
 ) -> Result<Core, OpenError> {
     let places = places(&config, log.as_ref())?;
-    let files = BlockFiles::open(
-        Arc::clone(&places.disk),
-        &places.blocks_dir,
-        BlockFilesConfig {
-            magic: config.params.magic,
-            fresh_xor_key: config.xor_key,
-            fast_prune: config.small_block_files,
-        },
-    )?;
+    let files = places.files;
     let opened = Journal::open(Arc::clone(&places.disk), &places.journal)?;
     let mut stored = read_index(places.index.as_ref(), &opened.records)?;
     let lost = drop_lost_bytes(&mut stored, &files, &pool);
@@ -367,7 +369,24 @@ pub(crate) fn open_core(
         )));
     }
     let mut tree = build_tree(&stored, &config.params.genesis)?;
+    let have_pruned = places.index.get(INDEX_META, PRUNED_KEY)?.is_some();
+    if have_pruned {
+        log.log(LogLine::info("Loading block index db: Block files have previously been pruned"));
+        if config.prune.is_none() {
+            return Err(OpenError::Corrupted(
+                "You need to rebuild the database using -reindex to go back to unpruned mode.  This will \
+                 redownload the entire blockchain"
+                    .into(),
+            ));
+        }
+    }
     if config.reindex == Reindex::All {
+        if config.prune.is_some() {
+            log.log(LogLine::info(
+                "Removing unusable blk?????.dat and rev?????.dat files for -reindex with -prune",
+            ));
+        }
+        files.prepare_reindex(config.prune.is_some())?;
         let mut batch = Batch::new();
         batch.put(INDEX_META, REINDEX_KEY, [1u8].as_slice());
         places.index.commit(batch, Durability::Power)?;
@@ -376,7 +395,10 @@ pub(crate) fn open_core(
 
     let known = |hash: &BlockHash, tree: &HeaderTree| {
         tree.id(hash).ok_or_else(|| {
-            OpenError::Corrupted(format!("The coins belong to block {hash}, which is not in the block index"))
+            log.log(LogLine::error(format!(
+                "The coins belong to block {hash}, which is not in the block index"
+            )));
+            OpenError::Corrupted("Error initializing block database".into())
         })
     };
     let heads = places.coins.get(MARKERS, HEAD_BLOCKS_KEY)?.and_then(|bytes| parse_head_blocks(&bytes));
@@ -421,6 +443,8 @@ pub(crate) fn open_core(
             stopping: AtomicBool::new(false),
             initial_download: AtomicBool::new(true),
             reindexing: AtomicBool::new(reindexing),
+            prune: config.prune,
+            have_pruned: AtomicBool::new(have_pruned),
             warnings: watch::Sender::default(),
         }
     });
@@ -457,6 +481,8 @@ pub(crate) fn open_core(
         let tree = core.shared.tree.read();
         core.index_due = stored.journaled.iter().filter_map(|hash| tree.id(hash)).collect();
     }
+    core.unlink_pruned_before()?;
+    core.cut_torn_tails(&stored.journaled)?;
     if let Some((new, old)) = heads {
         core.replay(new, old)?;
     }
@@ -474,93 +500,30 @@ pub(crate) fn open_core(
         core.write_index()?;
     }
     core.announce_loaded();
-    if core.config.reindex == Reindex::No
-        && let Err(VerifyError::Corrupted(text)) =
-            core.verify(core.config.check_level, core.config.check_blocks)?
-    {
-        return Err(OpenError::Corrupted(format!("Corrupted block database detected: {text}")));
+    match core.config.prune {
+        Some(Prune::Manual) => core.log(LogLine::info(
+            "Block pruning enabled. Use RPC call pruneblockchain(height) to manually prune block and undo files.",
+        )),
+        Some(Prune::Automatic(target)) => core.log(LogLine::info(format!(
+            "Prune configured to target {} MiB on disk for block and undo files.",
+            target >> 20
+        ))),
+        None => {}
+    }
+    if core.config.reindex == Reindex::No {
+        core.check_stored()?;
     }
     Ok(core)
 }
 
 impl Core {
-    /// Finishes a flush that was interrupted (Core's `ReplayBlocks`): takes the old branch off and
-    /// puts the new one on, whatever part of that was done already.
-    fn replay(&mut self, new: BlockHash, old: Option<BlockHash>) -> Result<(), OpenError> {
-        self.log(LogLine::info("Replaying blocks"));
-        let shared = Arc::clone(&self.shared);
-        let unknown =
-            |what: &str| OpenError::Corrupted(format!("reorganization {what} unknown block requested"));
-        let (back, forward) = {
-            let tree = shared.tree.read();
-            let new = tree.id(&new).ok_or_else(|| unknown("to"))?;
-            let old = match old {
-                Some(old) => tree.id(&old).ok_or_else(|| unknown("from"))?,
-                None => GENESIS,
-            };
-            let fork = tree.common_ancestor(new, old);
-            let branch = |end: NodeId| {
-                let mut hashes = Vec::new();
-                let mut at = end;
-                while at != fork {
-                    hashes.push((tree.node(at).hash, tree.node(at).height));
-                    at = tree.node(at).parent.unwrap_or(fork);
-                }
-                hashes
-            };
-            let mut forward = branch(new);
-            forward.reverse();
-            (branch(old), forward)
-        };
-        let failed = |error: &dyn std::error::Error| {
-            OpenError::Corrupted(format!("Replaying blocks: {}", chained(error)))
-        };
-        let (overlay, prefetched) = (Overlay::default(), Prefetched::default());
-        for (hash, height) in back {
-            self.log(LogLine::info(format!("Rolling back {hash} ({height})")));
-            let block = shared.read_block(&hash).map_err(|error| failed(&error))?;
-            let undo = shared.read_undo(&hash).map_err(|error| failed(&error))?;
-            let coins = OverlaidCoins { overlay: &overlay, coins: &shared.coins, prefetched: &prefetched };
-            let undone = disconnect_block(&block, &BlockIds::of(&block), &undo, height, &coins)
-                .map_err(|error| failed(&error))?;
-            shared.coins.merge_again(undone.changes, new);
-        }
-        for (hash, height) in forward {
-            self.log(LogLine::info(format!("Rolling forward {hash} ({height})")));
-            let block = shared.read_block(&hash).map_err(|error| failed(&error))?;
-            let mut changes = CoinChanges::default();
-            for tx in &block.txdata {
-                let is_coinbase = tx.is_coinbase();
-                if !is_coinbase {
-                    changes.extend(tx.input.iter().map(|input| (input.previous_output, None)));
-                }
-                let txid = tx.compute_txid();
-                for (vout, output) in (0..).zip(&tx.output) {
-                    if !is_unspendable(&output.script_pubkey) {
-                        let coin = Coin { output: output.clone(), height, is_coinbase };
-                        changes.insert(bitcoin::OutPoint { txid, vout }, Some(coin));
-                    }
-                }
-            }
-            shared.coins.merge_again(changes, new);
-        }
-        // The next flush must end exactly here, so it is made at once.
-        let (layer, _) = shared.coins.freeze();
-        crate::flush::write_coins(&shared, &layer, old, new, self.config.batch_bytes)?;
-        shared.coins.flushed(0);
-        self.coins_on_disk = Some(new);
-        Ok(())
-    }
-
     /// The genesis block is stored first of all, as Core does. It is never connected.
     fn store_genesis(&mut self) -> Result<(), OpenError> {
         let shared = Arc::clone(&self.shared);
         if shared.tree.read().node(GENESIS).data.is_some() {
             return Ok(());
         }
-        if shared.reindexing.load(std::sync::atomic::Ordering::Relaxed)
-            && !shared.files.files(ironpeer_store::FileKind::Block).is_empty()
-        {
+        if shared.reindexing.load(Ordering::Relaxed) && !shared.files.files(FileKind::Block).is_empty() {
             // It will be found in the files. It counts as seen meanwhile.
             let mut tree = shared.tree.write();
             let node = tree.node_mut(GENESIS);
@@ -591,31 +554,6 @@ impl Core {
                 && self.best_invalid.is_none_or(|worst| node.chainwork > tree.node(worst).chainwork)
             {
                 self.best_invalid = Some(id);
-            }
-        }
-    }
-
-    /// Brings the coins to the tip that was active when the node went down.
-    fn recover_tip(&mut self, tip: NodeId) -> Result<(), OpenError> {
-        loop {
-            {
-                let tree = self.shared.tree.read();
-                let fork = tree.fork_with_active(tip);
-                let mut at = tip;
-                while at != fork {
-                    let node = tree.node(at);
-                    if node.failed || node.data.is_none() || node.chain_tx_count == 0 {
-                        return Ok(());
-                    }
-                    at = node.parent.unwrap_or(fork);
-                }
-                if tree.tip() == tip {
-                    return Ok(());
-                }
-            }
-            self.step_towards(tip)?;
-            if self.interrupted() {
-                return Ok(());
             }
         }
     }

@@ -13,8 +13,9 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::coins::CoinStore;
+use crate::config::Prune;
 use crate::events::EventRing;
-use crate::tree::{GENESIS, HeaderTree, NodeId, Validity};
+use crate::tree::{GENESIS, HeaderTree, Node, NodeId, Validity};
 
 /// Why a stored block could not be given.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum ReadError {
     /// Its body (or undo data) is not stored.
     #[error("block not available")]
     NotStored,
+    /// It was stored once and has been pruned.
+    #[error("block not available (pruned data)")]
+    Pruned,
     /// The disk failed, or holds no such record.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,6 +114,10 @@ pub(crate) struct Shared {
     pub stopping: AtomicBool,
     pub initial_download: AtomicBool,
     pub reindexing: AtomicBool,
+    /// Whether old block files are deleted.
+    pub prune: Option<Prune>,
+    /// Some were (Core's `m_have_pruned`).
+    pub have_pruned: AtomicBool,
     pub warnings: watch::Sender<ChainWarnings>,
 }
 
@@ -144,9 +152,17 @@ impl Shared {
     pub(crate) fn read_block_bytes(&self, hash: &BlockHash) -> Result<Vec<u8>, ReadError> {
         let position = {
             let tree = self.tree.read();
-            tree.id(hash).and_then(|id| tree.node(id).data).ok_or(ReadError::NotStored)?
+            let node = tree.id(hash).map(|id| tree.node(id)).ok_or(ReadError::NotStored)?;
+            node.data.ok_or_else(|| self.missing(node))?
         };
         Ok(self.files.read_block(position)?)
+    }
+
+    /// Why a known block's data is not there.
+    fn missing(&self, node: &Node) -> ReadError {
+        // A body once seen leaves its number of transactions behind.
+        let pruned = self.have_pruned.load(Ordering::Relaxed) && node.data.is_none() && node.tx_count > 0;
+        if pruned { ReadError::Pruned } else { ReadError::NotStored }
     }
 
     pub(crate) fn read_undo(&self, hash: &BlockHash) -> Result<BlockUndo, ReadError> {
@@ -156,7 +172,7 @@ impl Shared {
             if node.parent.is_none() {
                 return Ok(BlockUndo::default());
             }
-            (node.undo.ok_or(ReadError::NotStored)?, node.header.prev_blockhash)
+            (node.undo.ok_or_else(|| self.missing(node))?, node.header.prev_blockhash)
         };
         let bytes = self.files.read_undo(position, &parent.to_byte_array())?;
         decode_block_undo(&bytes)
@@ -314,6 +330,35 @@ impl ChainView {
     #[must_use]
     pub fn size_on_disk(&self) -> u64 {
         self.shared.files.bytes_on_disk()
+    }
+
+    /// Whether old block files are deleted, and when.
+    #[must_use]
+    pub fn prune_mode(&self) -> Option<Prune> {
+        self.shared.prune
+    }
+
+    /// The highest block of the active chain whose bytes or undo data are gone (Core's
+    /// `GetPruneHeight`); `None` if none is. Walks down from the tip.
+    #[must_use]
+    pub fn prune_height(&self) -> Option<Height> {
+        let tree = self.shared.tree.read();
+        // The genesis block has no undo data.
+        (1..=tree.tip_node().height.0).rev().map(Height).find(|height| {
+            let node = tree.active_at(*height).map(|id| tree.node(id));
+            node.is_some_and(|node| node.data.is_none() || node.undo.is_none())
+        })
+    }
+
+    /// The first block of the active chain whose time is at least `time` (Core's
+    /// `FindEarliestAtLeast`).
+    #[must_use]
+    pub fn earliest_at_least(&self, time: UnixTime) -> Option<HeaderInfo> {
+        let tree = self.shared.tree.read();
+        (0..=tree.tip_node().height.0)
+            .filter_map(|height| tree.active_at(Height(height)))
+            .find(|id| i64::from(tree.node(*id).header.time) >= time)
+            .map(|id| tree.info(id))
     }
 
     /// Bytes and entries of the coin cache.

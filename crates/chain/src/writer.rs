@@ -160,6 +160,13 @@ fn handle(core: &mut Core, command: Command) -> Result<bool, Fatal> {
         }
         Command::ScanCoins { reply } => answer(reply, core.scan_coins()?),
         Command::Verify { level, depth, reply } => answer(reply, core.verify(level, depth)?),
+        Command::Prune { up_to, reply } => {
+            match up_to {
+                Some(height) => core.prune_up_to(height)?,
+                None => core.prune_automatically()?,
+            }
+            answer(reply, ());
+        }
         Command::Flush { reply } => {
             core.flush_all()?;
             answer(reply, ());

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bitcoin::{Block, BlockHash};
-use ironpeer_chain::{Backends, Config, Location, SubmitOptions};
-use ironpeer_primitives::ChainRead;
+use ironpeer_chain::{Backends, Config, Location, Prune, ReadError, SimulatedCrash, SubmitOptions};
+use ironpeer_primitives::{ChainRead, Height};
 use ironpeer_store::{
-    Batch, DiskOp, Durability, FailHook, Kv, KvIter, KvRead, MemDisk, MemKv, Space, StoreError,
+    Batch, Disk, DiskOp, Durability, FailHook, Kv, KvIter, KvRead, MemDisk, MemKv, Space, StoreError,
 };
 use support::{Node, regtest, spend};
 
@@ -41,6 +41,18 @@ impl Crash {
             _ => crash.ask(),
         })
     }
+}
+
+fn copy_kv(kv: &MemKv) -> MemKv {
+    let copy = MemKv::new();
+    let mut batch = Batch::new();
+    for space in [Space(0), Space(1)] {
+        for (key, value) in kv.iter(space).map(Result::unwrap) {
+            batch.put(space, key, value);
+        }
+    }
+    copy.commit(batch, Durability::Power).unwrap();
+    copy
 }
 
 /// A key-value store whose commits can fail.
@@ -90,6 +102,21 @@ impl Remains {
         Self { disk: MemDisk::with_power_loss(), index: MemKv::new(), coins: MemKv::new() }
     }
 
+    /// The same, which goes its own way from here.
+    fn copy(&self) -> Self {
+        Self { disk: self.disk.lose_power(|| true), index: copy_kv(&self.index), coins: copy_kv(&self.coins) }
+    }
+
+    /// As `config`, with commits of coins that fail, and nothing else that does.
+    fn failing_coins(&self, config: Config, crash: &Arc<Crash>) -> Config {
+        let backends = Backends {
+            disk: Arc::new(self.disk.clone()),
+            index: Arc::new(self.index.clone()),
+            coins: Arc::new(CrashKv { kv: self.coins.clone(), crash: Arc::clone(crash) }),
+        };
+        Config { location: Location::Given(backends), ..config }
+    }
+
     /// Tiny caches: coins are flushed in many small batches.
     fn config(&self) -> Config {
         let backends = Backends {
@@ -101,10 +128,14 @@ impl Remains {
     }
 
     fn crashing(&self, crash: &Arc<Crash>) -> Config {
+        self.crashing_with(self.config(), crash)
+    }
+
+    fn crashing_with(&self, config: Config, crash: &Arc<Crash>) -> Config {
         let kv = |kv: &MemKv| Arc::new(CrashKv { kv: kv.clone(), crash: Arc::clone(crash) });
         let backends =
             Backends { disk: Arc::new(self.disk.clone()), index: kv(&self.index), coins: kv(&self.coins) };
-        Config { location: Location::Given(backends), fail_hook: Some(crash.hook()), ..self.config() }
+        Config { location: Location::Given(backends), fail_hook: Some(crash.hook()), ..config }
     }
 }
 
@@ -206,6 +237,175 @@ fn a_crash_at_any_step_loses_no_acknowledged_block() {
         crashes += 1;
     }
     assert!(crashes > 60, "only {crashes} steps were made to fail");
+}
+
+/// Between two batches the coins on disk belong to no block. Every such moment of a flush across a
+/// reorganisation is met, and in each every such moment of the recovery.
+#[test]
+fn a_crash_between_any_two_batches_of_coins_is_repaired() {
+    let (base, rest) = workload();
+    let (last, coins) = {
+        let twin = Node::open(regtest());
+        submit_all(&twin, &base);
+        submit_all(&twin, &rest);
+        (twin.tip(), twin.coins())
+    };
+    // Coins of the first branch are on disk; the way to the rival is in memory and in the journal.
+    let flushed = Remains::new();
+    let large = |remains: &Remains| Config { cache_bytes: 100 << 20, batch_bytes: 40, ..remains.config() };
+    let node = Node::open(large(&flushed));
+    submit_all(&node, &base);
+    submit_all(&node, &rest[..6]);
+    node.stop();
+    let (mut flushes, mut recoveries) = (0, 0);
+    for commits in 1.. {
+        let remains = flushed.copy();
+        let crash = Crash::after(usize::MAX);
+        let node = Node::open(remains.failing_coins(large(&remains), &crash));
+        assert_eq!(submit_all(&node, &rest[6..]), rest.len() - 6);
+        assert_eq!(node.tip(), last);
+        crash.left.store(commits, Ordering::SeqCst);
+        let failed = node.handle.flush_blocking().is_err();
+        if !failed {
+            node.stop();
+            break;
+        }
+        node.wait();
+        flushes += 1;
+        assert!(remains.coins.get(Space(1), b"H").unwrap().is_some(), "it is between two blocks");
+        assert_eq!(remains.coins.get(Space(1), b"B").unwrap(), None);
+        for commits in 0.. {
+            let remains = remains.copy();
+            let crash = Crash::after(commits);
+            let repaired = Node::try_open(remains.failing_coins(large(&remains), &crash)).map(Node::stop);
+            let node = Node::open(large(&remains));
+            assert_eq!((node.tip(), node.coins()), (last, coins), "{flushes} batches, then {commits}");
+            node.stop();
+            if repaired.is_ok() {
+                break;
+            }
+            recoveries += 1;
+        }
+    }
+    assert!(flushes >= 5 && recoveries >= 5 * flushes, "{flushes} flushes, {recoveries} recoveries");
+}
+
+#[test]
+fn a_simulated_crash_comes_between_two_batches() {
+    let (base, _) = workload();
+    let remains = Remains::new();
+    let crashes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&crashes);
+    let simulated = SimulatedCrash {
+        one_in: 1,
+        crash: Arc::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }),
+    };
+    let node = Node::open(Config {
+        simulated_crash: Some(simulated),
+        cache_bytes: 100 << 20,
+        batch_bytes: 1_000,
+        ..remains.config()
+    });
+    submit_all(&node, &base);
+    node.handle.flush_blocking().unwrap();
+    let batches = crashes.load(Ordering::SeqCst);
+    // 101 coins of about 50 bytes each.
+    assert!((4..=8).contains(&batches), "{batches} batches but the last");
+    node.stop();
+}
+
+#[test]
+fn a_crash_at_any_step_of_pruning_loses_nothing() {
+    let full = Remains::new();
+    let config = |remains: &Remains| Config {
+        cache_bytes: 100 << 20,
+        prune: Some(Prune::Manual),
+        small_block_files: true,
+        ..remains.config()
+    };
+    let node = Node::open(config(&full));
+    node.extend(&node.tip(), 0, 900);
+    let (tip, coins) = (node.tip(), node.coins());
+    // Not on disk yet when the pruning begins.
+    let after = node.extend(&tip, 0, 3);
+    let twin = full.copy();
+    let (expected, tip, coins) = {
+        let node = Node::open(config(&twin));
+        assert_ne!(node.coins(), coins);
+        node.handle.prune_blocking(Some(Height(600))).unwrap();
+        let state = (node.view().prune_height(), node.tip(), node.coins());
+        node.stop();
+        state
+    };
+    assert!(expected.is_some());
+    assert_eq!(tip, after[2].block_hash());
+    let mut crashes = 0;
+    for steps in 0.. {
+        let remains = full.copy();
+        let crash = Crash::after(usize::MAX);
+        let node = Node::open(remains.crashing_with(config(&remains), &crash));
+        crash.left.store(steps, Ordering::SeqCst);
+        let failed = node.handle.prune_blocking(Some(Height(600))).is_err();
+        crash.left.store(0, Ordering::SeqCst);
+        let _ = node.handle.shutdown_blocking();
+        node.wait();
+        let node = Node::open(config(&remains));
+        assert_eq!(node.tip(), tip, "after {steps} steps");
+        for height in (1..=903).map(Height) {
+            let hash = node.view().active_at(height).unwrap().hash;
+            let read = (node.view().block(&hash), node.view().undo(&hash));
+            let whole = matches!(read, (Ok(_), Ok(_)) | (Err(ReadError::Pruned), Err(ReadError::Pruned)));
+            assert!(whole, "at {height} after {steps} steps: {read:?}");
+        }
+        node.handle.prune_blocking(Some(Height(600))).unwrap();
+        assert_eq!((node.view().prune_height(), node.coins()), (expected, coins));
+        assert!(!remains.disk.exists("/blocks/blk00000.dat".as_ref()));
+        node.stop();
+        if !failed {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes >= 6, "only {crashes} steps were made to fail");
+    drop(node);
+}
+
+#[test]
+fn a_nearly_full_disk_stops_the_node_before_it_writes() {
+    let remains = Remains::new();
+    let node = Node::open(remains.config());
+    let base = node.extend(&node.tip(), 0, 3);
+    remains.disk.set_free_bytes((50 << 20) - 1);
+    let fatal = node.handle.fatal();
+    let block = node.make(&node.tip(), 0, Vec::new());
+    assert!(node.handle.submit_block_blocking(block, SubmitOptions::WANTED).is_err());
+    node.wait();
+    assert_eq!(fatal.borrow().as_deref(), Some("Disk space is too low!"));
+    remains.disk.set_free_bytes(1 << 30);
+    let node = Node::open(remains.config());
+    assert_eq!(node.tip(), base[2].block_hash());
+    node.extend(&node.tip(), 0, 1);
+    node.stop();
+}
+
+#[test]
+fn what_was_being_written_when_the_node_died_is_cut_off() {
+    let remains = Remains::new();
+    let node = Node::open(remains.config());
+    node.extend(&node.tip(), 0, 3);
+    let size = node.view().size_on_disk();
+    node.stop();
+    for (file, torn) in [("blk00000.dat", 100), ("rev00000.dat", 33)] {
+        let path = std::path::Path::new("/blocks").join(file);
+        remains.disk.damage(&path, |bytes| bytes.resize(bytes.len() + torn, 0xaa));
+    }
+    let node = Node::open(remains.config());
+    assert_eq!(node.view().size_on_disk(), size);
+    node.extend(&node.tip(), 0, 1);
+    node.check();
+    node.stop();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, Network, ScriptBuf, Work};
 use ironpeer_api::limits::DEFAULT_ZMQ_HIGH_WATER_MARK;
 use ironpeer_api::{Topic, ZmqNotifier};
-use ironpeer_chain::{Location, Reindex};
+use ironpeer_chain::{Location, Prune, Reindex, SimulatedCrash};
 use ironpeer_consensus::{BuriedDeployment, Params, RegtestOptions, VersionBitsParameters};
 use ironpeer_mempool::FeeRate;
 use ironpeer_mining::AutoMine;
@@ -26,6 +26,8 @@ const MIN_CACHE_MIB: i64 = 4;
 const DEFAULT_SCRIPT_CACHE_MIB: i64 = 32;
 /// Most threads that check scripts: Core's 15 and the one that connects blocks.
 const MAX_POOL_THREADS: usize = 16;
+/// From this height on regtest may be pruned with `-fastprune`.
+const FAST_PRUNE_AFTER_HEIGHT: Height = Height(100);
 /// Longest user agent sent (Core's `MAX_SUBVERSION_LENGTH`).
 const MAX_USER_AGENT: usize = 256;
 
@@ -44,6 +46,8 @@ pub struct Config {
     pub load_blocks: Vec<PathBuf>,
     /// Stop after that (`-stopafterblockimport`).
     pub stop_after_import: bool,
+    /// Build a damaged database anew without asking (`-test=reindex_after_failure_noninteractive_yes`).
+    pub reindex_after_failure: bool,
     /// Commands to run at events.
     pub notify: Notify,
     /// File for the process id, or none.
@@ -120,6 +124,10 @@ impl Config {
             .saturating_mul(1 << 20),
             load_blocks: args.list("loadblock").into_iter().map(PathBuf::from).collect(),
             stop_after_import: args.bool("stopafterblockimport") == Some(true),
+            reindex_after_failure: args
+                .list("test")
+                .iter()
+                .any(|option| option == "reindex_after_failure_noninteractive_yes"),
             notify: Notify {
                 startup: args.list("startupnotify"),
                 shutdown: args.list("shutdownnotify"),
@@ -153,6 +161,7 @@ impl Config {
             script_cache_bytes: 1 << 20,
             load_blocks: Vec::new(),
             stop_after_import: false,
+            reindex_after_failure: false,
             notify: Notify::default(),
             pid_file: None,
             mempool: ironpeer_mempool::Config::default(),
@@ -262,6 +271,7 @@ fn chain(
     if let Some(blocks) = args.int("checkblocks") {
         chain.check_blocks = u32::try_from(blocks).unwrap_or(0);
     }
+    chain.check_required = args.is_set("checkblocks") || args.is_set("checklevel");
     if let Some(level) = args.int("checklevel") {
         chain.check_level = u8::try_from(level.clamp(0, 4)).unwrap_or(0);
     }
@@ -271,9 +281,36 @@ fn chain(
         .filter(|height| *height != 0)
         .map(Height);
     chain.seed = rand::random();
+    chain.prune = prune(args)?;
+    chain.simulated_crash = args
+        .int("dbcrashratio")
+        .and_then(|ratio| u64::try_from(ratio).ok())
+        .filter(|ratio| *ratio > 0)
+        .map(|one_in| SimulatedCrash { one_in, crash: Arc::new(|| std::process::exit(0)) });
     chain.small_block_files = args.bool("fastprune") == Some(true);
     chain.xor_key = args.bool("blocksxor").unwrap_or(true).then(rand::random);
     Ok(chain)
+}
+
+/// `-prune` (Core's `node/blockmanager_args.cpp`).
+fn prune(args: &Args) -> Result<Option<Prune>, ArgsError> {
+    let least = ironpeer_chain::limits::MIN_PRUNE_TARGET;
+    match args.int("prune").unwrap_or(0) {
+        0 => Ok(None),
+        1 => Ok(Some(Prune::Manual)),
+        mib => {
+            let mib = u64::try_from(mib)
+                .map_err(|_| ArgsError("Prune cannot be configured with a negative value.".into()))?;
+            let target = mib.saturating_mul(1 << 20);
+            if target < least {
+                return fail(format!(
+                    "Prune configured below the minimum of {} MiB.  Please use a higher number.",
+                    least >> 20
+                ));
+            }
+            Ok(Some(Prune::Automatic(target)))
+        }
+    }
 }
 
 /// An amount of coins as Core's `ParseMoney` reads it, in satoshi.
@@ -430,7 +467,13 @@ pub fn params(args: &Args) -> Result<Params, ArgsError> {
             }
             params
         }
-        Network::Regtest => Params::regtest(regtest_options(args)?),
+        Network::Regtest => {
+            let mut params = Params::regtest(regtest_options(args)?);
+            if args.bool("fastprune") == Some(true) {
+                params.prune_after_height = FAST_PRUNE_AFTER_HEIGHT;
+            }
+            params
+        }
         network => Params::for_network(network),
     })
 }

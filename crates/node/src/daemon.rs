@@ -173,17 +173,20 @@ fn serve(prepared: Prepared, clock: Arc<SystemClock>, mut parent: Option<Parent>
             Err(StartError::Stopped) => return ExitCode::SUCCESS,
             Err(error) => {
                 log.log(LogLine::error(error.to_string()));
-                return failed(&error);
+                eprintln!("{}", error.on_stderr());
+                return ExitCode::FAILURE;
             }
         };
         if let Some(parent) = &mut parent {
             parent.tell(true);
         }
-        let failure = node.stopping().await;
-        node.shutdown().await;
-        match failure {
+        let _ = node.stopping().await;
+        // The last flush may fail as well.
+        match node.shutdown().await {
             None => ExitCode::SUCCESS,
-            Some(failure) => failed(&failure),
+            Some(failure) => {
+                failed(&format_args!("A fatal internal error occurred, see debug.log for details: {failure}"))
+            }
         }
     })
 }

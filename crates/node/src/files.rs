@@ -1,7 +1,8 @@
-//! The small files of a running node: process id and login cookie. Both are taken away at stop.
+//! The small files of a running node: process id and login cookie, which are taken away at stop, and
+//! disk space set aside for a stop in need.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,44 @@ use rand::RngCore;
 const COOKIE_USER: &str = "__cookie__";
 /// Bytes of randomness in the cookie.
 const COOKIE_BYTES: usize = 32;
+
+/// Bytes set aside. Smaller: `mempool.dat` and `peers.dat` may not fit when the disk is full.
+/// Larger: space that nobody can use.
+const BALLAST_BYTES: u64 = 16 << 20;
+
+/// Disk space set aside, to be given back when the disk is full: a node that must stop then can
+/// still save its mempool and its peers. The file stays over a restart.
+#[derive(Debug)]
+pub struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Takes the space, if the file does not hold it already.
+    ///
+    /// # Errors
+    /// What the file system says, that the disk is full above all.
+    pub fn reserve(path: &Path) -> std::io::Result<Self> {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() != BALLAST_BYTES {
+            file.set_len(0)?;
+            let flags = rustix::fs::FallocateFlags::empty();
+            match rustix::fs::fallocate(&file, flags, 0, BALLAST_BYTES) {
+                Ok(()) => {}
+                // Some file systems can only be written to.
+                Err(rustix::io::Errno::OPNOTSUPP) => {
+                    std::io::copy(&mut std::io::repeat(0).take(BALLAST_BYTES), &mut &file)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Gives the space back.
+    pub fn release(self) {
+        // If it cannot be removed there is nothing more to be gained.
+        let _ = fs::remove_file(self.0);
+    }
+}
 
 /// A file that is removed when dropped.
 #[derive(Debug)]

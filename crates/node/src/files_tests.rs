@@ -49,3 +49,18 @@ fn the_pid_file_names_this_process() {
     drop(file);
     assert!(!path.exists());
 }
+
+#[test]
+fn the_ballast_takes_real_space_and_gives_it_back() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ballast.dat");
+    Ballast::reserve(&path).unwrap();
+    // The second start finds it.
+    let ballast = Ballast::reserve(&path).unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!(meta.len(), BALLAST_BYTES);
+    assert!(meta.blocks() * 512 >= BALLAST_BYTES);
+    ballast.release();
+    assert!(!path.exists());
+}

@@ -218,12 +218,29 @@ pub fn check_parameters(args: &mut Args, network: Network) -> Result<Vec<String>
             args.text("blocksdir").unwrap_or_default()
         ));
     }
+    check_pruning(args)?;
     check_connections(args)?;
     raise_descriptor_limit(args, &mut warnings)?;
     check_ports(args, &mut warnings)?;
     check_values(args, network)?;
     check_test_options(args, network, &mut warnings)?;
     Ok(warnings)
+}
+
+/// What a node without old blocks cannot do.
+fn check_pruning(args: &Args) -> Result<(), ArgsError> {
+    if args.int("prune").unwrap_or(0) == 0 {
+        return Ok(());
+    }
+    for index in ["txindex", "txospenderindex"] {
+        if args.bool(index) == Some(true) {
+            return fail(format!("Prune mode is incompatible with -{index}."));
+        }
+    }
+    if args.bool("reindex-chainstate") == Some(true) {
+        return fail("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.");
+    }
+    Ok(())
 }
 
 fn check_connections(args: &Args) -> Result<(), ArgsError> {

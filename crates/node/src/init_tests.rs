@@ -47,6 +47,13 @@ fn contradictions_and_wrong_values_have_cores_texts() {
         ("-port=65536", "", "Invalid port specified in -port: '65536'"),
         ("-rpcbind=127.0.0.1:0", "", "Invalid port specified in -rpcbind: '127.0.0.1:0'"),
         ("-bind=127.0.0.1:x=onion", "", "Invalid port specified in -bind: '127.0.0.1:x=onion'"),
+        ("-prune=550 -txindex", "", "Prune mode is incompatible with -txindex."),
+        ("-prune=1 -txospenderindex", "", "Prune mode is incompatible with -txospenderindex."),
+        (
+            "-prune=1 -reindex-chainstate",
+            "",
+            "Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.",
+        ),
         ("-test=addrman", "", "-test=<option> can only be used with regtest"),
         ("-vbparams=a:0:1", "", "The -vbparams option may not be used on mainnet."),
         (
@@ -77,9 +84,9 @@ fn contradictions_and_wrong_values_have_cores_texts() {
 
 #[test]
 fn a_promise_that_cannot_be_kept_is_refused_and_a_missing_comfort_noted() {
-    let error = checked("-prune=550", "").unwrap_err();
-    assert!(error.starts_with("-prune is not available in this version"), "{error}");
-    assert_eq!(checked("-noprune -prune=0 -txindex", ""), Ok(Vec::new()));
+    let error = checked("-proxy=127.0.0.1:9050", "").unwrap_err();
+    assert!(error.starts_with("-proxy is not available in this version"), "{error}");
+    assert_eq!(checked("-noproxy -proxy=0 -txindex -prune=0", ""), Ok(Vec::new()));
 }
 
 #[test]

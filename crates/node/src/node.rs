@@ -11,20 +11,20 @@ use std::time::Duration;
 use ironpeer_api::{
     ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets, metrics,
 };
-use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError};
+use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError, Reindex};
 use ironpeer_consensus::{Params, ScriptCache};
 use ironpeer_mempool::{LoadOptions, MempoolHandle};
 use ironpeer_mining::{MiningHandle, anyone_can_spend};
 use ironpeer_peer::{Listener, PeerHandle, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogLine, LogSink};
-use ironpeer_store::{DirLock, LockError, OsDisk};
+use ironpeer_store::{DirLock, Disk, LockError, OsDisk};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::ArgsError;
 use crate::config::Config;
-use crate::files::{self, OwnFile};
+use crate::files::{self, Ballast, OwnFile};
 use crate::log::Log;
 use crate::{init, notify, rpc};
 
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The peers' files cannot be used.
     #[error(transparent)]
     Peers(#[from] ironpeer_peer::StartError),
+    /// There is no room to work in. The text is Core's.
+    #[error("Error: Disk space is low for \"{}\"", .0.display())]
+    DiskFull(PathBuf),
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -55,6 +58,18 @@ pub enum StartError {
     /// The node was told to stop before it was up.
     #[error("Shutdown requested. Exiting.")]
     Stopped,
+}
+
+impl StartError {
+    /// What is written on stderr. The question after a damaged database stands there without the
+    /// usual prefix, as in Core.
+    #[must_use]
+    pub fn on_stderr(&self) -> String {
+        match self {
+            Self::Chain(OpenError::Corrupted(_)) => self.to_string(),
+            _ => format!("Error: {self}"),
+        }
+    }
 }
 
 /// Core's question after a damaged database, as it stands in a log nobody can answer.
@@ -106,6 +121,7 @@ pub struct Node {
     failure: watch::Receiver<Option<Arc<str>>>,
     cookie: Option<OwnFile>,
     pid: Option<OwnFile>,
+    ballast: Option<Ballast>,
     locks: Vec<DirLock>,
 }
 
@@ -149,6 +165,10 @@ impl Node {
             None => None,
         };
         log.start().map_err(|path| ArgsError(format!("Could not open debug log file {}", path.display())))?;
+        if config.params.signet_challenge.is_some() {
+            let magic = hex::encode(config.params.magic);
+            log.log(LogLine::info(format!("Signet derived magic (message start): {magic}")));
+        }
 
         let listeners = config.p2p.listen()?;
         let p2p_addresses = listeners.iter().map(Listener::address).collect();
@@ -178,7 +198,25 @@ impl Node {
         }
 
         status(&log, door.as_deref(), "Loading block index\u{2026}");
-        let Opened { chain, chain_thread, pool, cache } = open_chain(&config, &clock, &log).await?;
+        let opened = match open_chain(&config, &clock, &log).await {
+            Err(StartError::Chain(OpenError::Corrupted(text)))
+                if config.reindex_after_failure && config.chain.reindex == Reindex::No =>
+            {
+                log.log(LogLine::error(format!("{text}. Building the databases anew.")));
+                let mut again = config.clone();
+                again.chain.reindex = Reindex::All;
+                open_chain(&again, &clock, &log).await?
+            }
+            opened => opened?,
+        };
+        let Opened { chain, chain_thread, pool, cache } = opened;
+        if chain.view().prune_mode().is_some() {
+            status(&log, door.as_deref(), "Pruning blockstore\u{2026}");
+            // It fails only once the chain has stopped, which is noticed below.
+            let _ = chain.prune(None).await;
+        }
+        check_disk_space(&config)?;
+        let ballast = reserve_ballast(&config, &log)?;
         let tasks = TaskTracker::new();
         let mining_tasks = TaskTracker::new();
         let sink = Arc::clone(&log) as Arc<dyn LogSink>;
@@ -304,6 +342,7 @@ impl Node {
             shutdown_commands: config.notify.shutdown,
             cookie,
             pid,
+            ballast,
             locks,
         })
     }
@@ -321,12 +360,19 @@ impl Node {
             // An error means that the writer is gone, which shows elsewhere.
             _ = self.failure.wait_for(Option::is_some) => self.context.shutdown.cancel(),
         }
-        self.failure.borrow().clone()
+        let failure = self.failure.borrow().clone();
+        if failure.is_some()
+            && let Some(ballast) = self.ballast.take()
+        {
+            // The disk may be full: what the shutdown saves needs room.
+            ballast.release();
+        }
+        failure
     }
 
     /// Stops everything in order. The ports are free and the directories unlocked when it
-    /// returns.
-    pub async fn shutdown(self) {
+    /// returns. Says what went wrong with the chain, now or before.
+    pub async fn shutdown(self) -> Option<Arc<str>> {
         let Self {
             context,
             rpc,
@@ -340,6 +386,7 @@ impl Node {
             failure,
             cookie,
             pid,
+            ballast: _,
             locks,
         } = self;
         let log = &context.log;
@@ -378,6 +425,7 @@ impl Node {
         drop(pid);
         log.log(LogLine::info("Shutdown done"));
         drop(locks);
+        failure.borrow().clone()
     }
 }
 
@@ -500,6 +548,32 @@ fn status(log: &Log, door: Option<&Door>, text: &str) {
     log.log(LogLine::info(format!("init message: {text}")));
     if let Some(door) = door {
         door.set_warmup_status(text);
+    }
+}
+
+/// Refuses to serve on a disk that is nearly full (Core's `CheckDiskSpace`).
+fn check_disk_space(config: &Config) -> Result<(), StartError> {
+    for dir in config.directories() {
+        let free = OsDisk.free_bytes(dir).map_err(|_| unwritable(dir))?;
+        if free < ironpeer_chain::limits::MIN_FREE_DISK {
+            return Err(StartError::DiskFull(dir.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Sets space aside, except where networks are made and thrown away.
+fn reserve_ballast(config: &Config, log: &Log) -> Result<Option<Ballast>, StartError> {
+    let Some(dir) = config.directories().next().filter(|_| !config.params.mockable) else { return Ok(None) };
+    match Ballast::reserve(&dir.join("ballast.dat")) {
+        Ok(ballast) => Ok(Some(ballast)),
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(StartError::DiskFull(dir.to_owned()))
+        }
+        Err(error) => {
+            log.log(LogLine::warning(format!("No disk space is set aside for a full disk: {error}")));
+            Ok(None)
+        }
     }
 }
 

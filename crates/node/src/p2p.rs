@@ -69,6 +69,11 @@ impl P2pConfig {
         user_agent.clone_into(&mut sync.user_agent);
         sync.listen = listen;
         sync.ignore_incoming_txs = on("blocksonly", false);
+        if args.int("prune").unwrap_or(0) != 0 {
+            // Only the last blocks can be had from us.
+            sync.pruned = true;
+            sync.services.remove(ServiceFlags::NETWORK);
+        }
         sync.peer_timeout = seconds("peertimeout", sync.peer_timeout);
         sync.min_relay_fee_per_kvb = min_relay_fee_per_kvb;
         sync.automatic_outbound = connect.is_none();

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use crate::block_scan::BlockScanner;
 use crate::disk::read_all;
 use crate::limits::{
-    FAST_PRUNE_FILE_BYTES, MAX_BLOCK_BYTES, MAX_BLOCK_FILE_BYTES, MAX_RECORD_BYTES, MAX_UNSYNCED_FILES,
+    BLOCK_CHUNK_BYTES, FAST_PRUNE_CHUNK_BYTES, FAST_PRUNE_FILE_BYTES, MAX_BLOCK_BYTES, MAX_BLOCK_FILE_BYTES,
+    MAX_RECORD_BYTES, MAX_UNSYNCED_FILES, UNDO_CHUNK_BYTES,
 };
 use crate::{Disk, DiskFile, OpenMode, StoreError, write_atomic};
 
@@ -133,6 +134,8 @@ struct State {
     unsynced: BTreeMap<(FileKind, u32), Arc<dyn DiskFile>>,
     /// A file was made since the folder's last sync.
     new_names: bool,
+    /// A file went past a multiple of its chunk since somebody asked.
+    grown: bool,
 }
 
 impl BlockFiles {
@@ -276,6 +279,18 @@ impl BlockFiles {
         };
         self.inner.key.apply(&mut record, u64::from(end));
         self.failing("write", &path, file.write_at(&record, u64::from(end)))?;
+        if kind == FileKind::Block && end == 0 && !state.ends.contains_key(&(FileKind::Undo, number)) {
+            // As in Core, the two files of a number are there together.
+            let undo = self.path(FileKind::Undo, number);
+            self.failing("create", &undo, self.inner.disk.open(&undo, OpenMode::Write))?;
+            state.ends.insert((FileKind::Undo, number), 0);
+        }
+        let chunk = match (kind, self.inner.config.fast_prune) {
+            (FileKind::Block, true) => FAST_PRUNE_CHUNK_BYTES,
+            (FileKind::Block, false) => BLOCK_CHUNK_BYTES,
+            (FileKind::Undo, _) => UNDO_CHUNK_BYTES,
+        };
+        state.grown |= end.div_ceil(chunk) != new_end.div_ceil(chunk);
         state.ends.insert((kind, number), new_end);
         Ok(FilePos { file: number, offset: end + HEADER_BYTES })
     }
@@ -336,23 +351,76 @@ impl BlockFiles {
         Ok(())
     }
 
+    /// Whether, since the last call, a file went past a multiple of the chunk that Core would
+    /// allocate for it: the moment to look whether old files are to be pruned.
+    #[must_use]
+    pub fn take_grown(&self) -> bool {
+        std::mem::take(&mut self.inner.state.lock().grown)
+    }
+
+    /// The number of the file that the next block goes to. It is never pruned.
+    #[must_use]
+    pub fn current(&self) -> u32 {
+        self.inner.state.lock().current
+    }
+
+    /// The byte after a stored record, its checksum included.
+    ///
+    /// # Errors
+    /// As [`BlockFiles::read_block`].
+    pub fn record_end(&self, kind: FileKind, pos: FilePos) -> Result<u32, StoreError> {
+        let (_, _, len) = self.open_record(kind, pos)?;
+        let checksum = if kind == FileKind::Undo { CHECKSUM_BYTES } else { 0 };
+        Ok(pos.offset.saturating_add(len).saturating_add(checksum))
+    }
+
     /// Deletes the block and undo file of a number (pruning). No error if they are not there.
+    /// Says whether one was.
     ///
     /// # Errors
     /// The system's.
-    pub fn remove(&self, number: u32) -> Result<(), StoreError> {
+    pub fn remove(&self, number: u32) -> Result<bool, StoreError> {
         let mut state = self.inner.state.lock();
-        for kind in [FileKind::Block, FileKind::Undo] {
-            state.ends.remove(&(kind, number));
-            state.unsynced.remove(&(kind, number));
-            let path = self.path(kind, number);
-            match self.inner.disk.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::io("remove", &path)(error));
-                }
-                _ => {}
+        let block = self.remove_one(&mut state, FileKind::Block, number)?;
+        let undo = self.remove_one(&mut state, FileKind::Undo, number)?;
+        Ok(block || undo)
+    }
+
+    fn remove_one(&self, state: &mut State, kind: FileKind, number: u32) -> Result<bool, StoreError> {
+        state.ends.remove(&(kind, number));
+        state.unsynced.remove(&(kind, number));
+        let path = self.path(kind, number);
+        match self.inner.disk.remove(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => self.failing("remove", &path, Err(error)),
+        }
+    }
+
+    /// Makes ready for reading all block files anew: undo data will be written again, from the
+    /// front of its files. A pruned node (Core's `CleanupBlockRevFiles`) also loses the block
+    /// files behind a gap, for the chain cannot be followed across it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn prepare_reindex(&self, pruned: bool) -> Result<(), StoreError> {
+        if !pruned {
+            return self
+                .files(FileKind::Undo)
+                .into_iter()
+                .try_for_each(|(number, _)| self.truncate(FileKind::Undo, number, 0));
+        }
+        let mut state = self.inner.state.lock();
+        let names: Vec<(FileKind, u32)> = state.ends.keys().copied().collect();
+        let mut next = 0;
+        for (kind, number) in names {
+            if kind == FileKind::Block && number == next {
+                next += 1;
+            } else {
+                self.remove_one(&mut state, kind, number)?;
             }
         }
+        state.current = next.saturating_sub(1);
         Ok(())
     }
 

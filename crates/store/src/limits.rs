@@ -9,6 +9,16 @@ pub const MAX_BLOCK_FILE_BYTES: u32 = 128 * 1024 * 1024;
 /// this number.
 pub const FAST_PRUNE_FILE_BYTES: u32 = 64 * 1024;
 
+/// Bytes by which Core makes a block file grow (`BLOCKFILE_CHUNK_SIZE`). Pruning looks at the
+/// disk once a chunk. Larger: the target is overshot by more. Smaller: it looks more often.
+pub const BLOCK_CHUNK_BYTES: u32 = 16 * 1024 * 1024;
+
+/// The same for undo files (`UNDOFILE_CHUNK_SIZE`).
+pub const UNDO_CHUNK_BYTES: u32 = 1024 * 1024;
+
+/// The same for block files under `-fastprune`.
+pub const FAST_PRUNE_CHUNK_BYTES: u32 = 16 * 1024;
+
 /// Largest block that is written or found by a scan (Core's `MAX_BLOCK_SERIALIZED_SIZE`).
 /// Smaller: valid blocks would be refused. Larger: a damaged length makes a scan read more.
 pub const MAX_BLOCK_BYTES: u32 = 4_000_000;

@@ -24,6 +24,8 @@ struct Tree {
     files: BTreeMap<PathBuf, MemFile>,
     /// Names that a sync of their folder made durable.
     durable: BTreeMap<PathBuf, MemFile>,
+    /// Bytes said to be free; without it there is no end to them.
+    free: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -70,8 +72,13 @@ impl MemDisk {
                 files.insert(name.clone(), MemFile { bytes: Arc::new(Mutex::new(content)), tracked: true });
             }
         }
-        let tree = Tree { dirs: tree.dirs.clone(), durable: files.clone(), files };
+        let tree = Tree { dirs: tree.dirs.clone(), durable: files.clone(), files, free: tree.free };
         Self { tree: Arc::new(Mutex::new(tree)), tracked: true }
+    }
+
+    /// Says from now on that so many bytes are free. Nothing is held to it.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.tree.lock().free = Some(bytes);
     }
 
     /// Changes a file's bytes behind everyone's back, as damage does.
@@ -213,6 +220,6 @@ impl Disk for MemDisk {
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.tree.lock().free.unwrap_or(u64::MAX))
     }
 }

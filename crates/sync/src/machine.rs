@@ -33,6 +33,8 @@ pub struct Config {
     pub params: Arc<Params>,
     /// Services we offer.
     pub services: ServiceFlags,
+    /// Old blocks are deleted (`-prune`).
+    pub pruned: bool,
     /// What we call ourselves, such as `/Ironpeer:0.1.0/`.
     pub user_agent: String,
     /// Inbound connections are accepted (`-listen`).
@@ -63,6 +65,7 @@ impl Config {
         Self {
             params,
             services,
+            pruned: false,
             user_agent: "/Ironpeer:0.1.0/".to_owned(),
             listen: true,
             ignore_incoming_txs: false,

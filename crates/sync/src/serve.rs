@@ -287,6 +287,10 @@ impl Sync {
             let stop = hash_or_end(&locator.stop);
             format!("getblocks {from} to {stop} limit {MAX_GETBLOCKS_RESULTS} from peer={id}")
         });
+        // A pruned node announces what it will still have when the peer asks, an hour from now.
+        let hour = u32::try_from(3_600 / self.config.params.pow_target_spacing.max(1)).unwrap_or(0);
+        let likely = NODE_NETWORK_LIMITED_MIN_BLOCKS.saturating_sub(hour);
+        let too_old = cx.chain.tip().height.0.checked_sub(likely).filter(|_| self.config.pruned);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let mut left = MAX_GETBLOCKS_RESULTS;
         while let Some(block) = next {
@@ -296,7 +300,7 @@ impl Sync {
                 });
                 break;
             }
-            if !block.has_data {
+            if !block.has_data || too_old.is_some_and(|height| block.height.0 <= height) {
                 cx.debug(LogCategory::Net, || {
                     format!(" getblocks stopping, pruned or too old block at {} {}", block.height, block.hash)
                 });

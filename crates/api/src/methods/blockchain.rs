@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Block, BlockHash, CompactTarget, Work};
-use ironpeer_chain::{ChainView, Followed, ReadError};
+use ironpeer_chain::{ChainView, Followed, Prune, ReadError};
 use ironpeer_consensus::target_from_bits;
 use ironpeer_primitives::{BlockUndo, ChainRead, HeaderInfo, Height};
 use serde_json::Value;
@@ -222,6 +222,7 @@ pub(crate) fn header_object(view: &ChainView, tip: &HeaderInfo, info: &HeaderInf
 fn read_error(error: ReadError) -> RpcError {
     match error {
         ReadError::NotStored => RpcError::misc("Block not available (not fully downloaded)"),
+        ReadError::Pruned => RpcError::misc("Block not available (pruned data)"),
         ReadError::Store(_) | ReadError::Damaged(_) => RpcError::misc("Block not found on disk"),
     }
 }
@@ -241,7 +242,7 @@ pub(crate) async fn read_undo(view: &ChainView, hash: BlockHash) -> Result<Optio
     let read = tokio::task::spawn_blocking(move || view.undo(&hash)).await;
     match read.map_err(|_| RpcError::internal("read failed"))? {
         Ok(undo) => Ok(Some(undo)),
-        Err(ReadError::NotStored) => Ok(None),
+        Err(ReadError::NotStored | ReadError::Pruned) => Ok(None),
         Err(ReadError::Store(_) | ReadError::Damaged(_)) => Err(RpcError::internal(
             "Undo data expected but can't be read. This could be due to disk corruption or a conflict with a pruning event.",
         )),
@@ -365,7 +366,15 @@ async fn chain_info(call: Call) -> RpcResult {
     out.push("initialblockdownload", view.is_initial_block_download());
     out.push("chainwork", work_hex(tip.chainwork));
     out.push("size_on_disk", view.size_on_disk());
-    out.push("pruned", false);
+    let prune = view.prune_mode();
+    out.push("pruned", prune.is_some());
+    if let Some(prune) = prune {
+        out.push("pruneheight", view.prune_height().map_or(0, |height| height.0 + 1));
+        out.push("automatic_pruning", matches!(prune, Prune::Automatic(_)));
+        if let Prune::Automatic(target) = prune {
+            out.push("prune_target_size", target);
+        }
+    }
     out.push_some(
         "signet_challenge",
         ctx.params.signet_challenge.as_ref().map(|challenge| hex::encode(challenge.as_bytes())),

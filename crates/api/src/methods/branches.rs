@@ -36,7 +36,7 @@ pub(crate) static METHODS: &[Method] = &[
         "blockchain",
         "pruneblockchain",
         [Arg::req("height", Kind::Num, "The height, or Unix time, to prune up to")],
-        "Deletes old blocks. This node keeps all of them.",
+        "Deletes the files of old blocks, up to a height or a time, as far as a pruned node may.",
         prune
     ),
     method!(
@@ -93,9 +93,35 @@ async fn precious(call: Call) -> RpcResult {
     marked(&call, result).await
 }
 
+/// A height above this is a time (from September 2001 on).
+const GREATEST_HEIGHT: i32 = 1_000_000_000;
+/// Seconds that a block's time may lie behind those before it.
+const TIMESTAMP_WINDOW: i64 = 2 * 60 * 60;
+
 async fn prune(call: Call) -> RpcResult {
-    call.params.int(0)?;
-    Err(RpcError::misc("Cannot prune blocks because node is not in prune mode."))
+    let wanted = call.params.int(0)?;
+    let view = call.ctx.view();
+    if view.prune_mode().is_none() {
+        return Err(RpcError::misc("Cannot prune blocks because node is not in prune mode."));
+    }
+    let mut height = u32::try_from(wanted).map_err(|_| RpcError::parameter("Negative block height."))?;
+    if wanted > GREATEST_HEIGHT {
+        let block = view.earliest_at_least(i64::from(wanted) - TIMESTAMP_WINDOW).ok_or_else(|| {
+            RpcError::parameter("Could not find block with at least the specified timestamp.")
+        })?;
+        height = block.height.0;
+    }
+    let tip = view.tip().height;
+    if tip < call.ctx.params.prune_after_height {
+        return Err(RpcError::misc("Blockchain is too short for pruning."));
+    }
+    if height > tip.0 {
+        return Err(RpcError::parameter("Blockchain is shorter than the attempted prune height."));
+    }
+    // The chain itself keeps the last blocks, whatever was asked.
+    let pruned = call.ctx.chain.prune(Some(Height(height))).await;
+    pruned.map_err(|error| RpcError::new(code::DATABASE_ERROR, error.to_string()))?;
+    Ok(view.prune_height().map_or(-1, |height| i64::from(height.0)).into())
 }
 
 async fn verify_chain(call: Call) -> RpcResult {

@@ -562,6 +562,11 @@ async fn block_from_peer(call: Call) -> RpcResult {
     let hash = call.params.hash(0, "blockhash")?;
     let peer = call.params.int64(1)?;
     let info = call.ctx.view().header(&hash).ok_or_else(|| RpcError::misc("Block header missing"))?;
+    if call.ctx.view().prune_mode().is_some() && info.height > call.ctx.view().tip().height {
+        return Err(RpcError::misc(
+            "In prune mode, only blocks that the node has already synced previously can be fetched from a peer",
+        ));
+    }
     if info.has_data {
         return Err(RpcError::misc("Block already downloaded"));
     }
