@@ -309,7 +309,13 @@ impl Shared {
                         if let Some(line) = line {
                             self.parts.log.log(line);
                         }
-                        return refused(place, PackageReject::transaction_failed(), reject);
+                        // A trial tells of those before it that they passed, as Core's does.
+                        let passed = if test { &checked[..place] } else { &[] };
+                        let mut txs: Vec<_> =
+                            passed.iter().map(|one| alone_result(self.would_accept(one))).collect();
+                        txs.push((wtxids[place], PackageTx::Refused(reject)));
+                        let error = Some(PackageReject::transaction_failed());
+                        return PackageAdmission::Done(PackageResult { error, txs });
                     }
                 }
                 passed_under = flags;
@@ -389,9 +395,7 @@ impl Shared {
             match self.admit(tx, terms, false) {
                 Admission::Behind => return PackageAdmission::Behind,
                 Admission::Done(Ok(accepted)) => {
-                    let effective_feerate = accepted.effective_feerate();
-                    let result =
-                        PackageTx::Accepted { accepted, effective_feerate, effective_includes: vec![wtxid] };
+                    let (_, result) = alone_result(accepted);
                     results.insert(wtxid, result);
                 }
                 Admission::Done(Err(reject)) => {
@@ -444,16 +448,18 @@ impl Shared {
 
 fn single_package(wtxid: Wtxid, result: Result<Accepted, TxReject>) -> PackageResult {
     match result {
-        Ok(accepted) => {
-            let effective_feerate = accepted.effective_feerate();
-            let result = PackageTx::Accepted { accepted, effective_feerate, effective_includes: vec![wtxid] };
-            PackageResult { error: None, txs: vec![(wtxid, result)] }
-        }
+        Ok(accepted) => PackageResult { error: None, txs: vec![alone_result(accepted)] },
         Err(reject) => PackageResult {
             error: Some(PackageReject::transaction_failed()),
             txs: vec![(wtxid, PackageTx::Refused(reject))],
         },
     }
+}
+
+/// A transaction judged by its own feerate.
+fn alone_result(accepted: Accepted) -> (Wtxid, PackageTx) {
+    let (wtxid, effective_feerate) = (accepted.wtxid, accepted.effective_feerate());
+    (wtxid, PackageTx::Accepted { accepted, effective_feerate, effective_includes: vec![wtxid] })
 }
 
 /// Takes a whole checked package in; the size limit comes later.
@@ -470,11 +476,11 @@ fn accepted_package(
 ) -> PackageResult {
     let together = u64::try_from(fees).unwrap_or(0).saturating_mul(1_000).checked_div(vsize).unwrap_or(0);
     let txs = accepted.into_iter().map(|accepted| {
-        let (effective_feerate, effective_includes) = if terms.skip_feerate {
-            (FeeRate::from_sat_per_kvb(together), wtxids.to_vec())
-        } else {
-            (accepted.effective_feerate(), vec![accepted.wtxid])
-        };
+        if !terms.skip_feerate {
+            return alone_result(accepted);
+        }
+        let effective_feerate = FeeRate::from_sat_per_kvb(together);
+        let effective_includes = wtxids.to_vec();
         (accepted.wtxid, PackageTx::Accepted { accepted, effective_feerate, effective_includes })
     });
     PackageResult { error: None, txs: txs.collect() }

@@ -195,6 +195,23 @@ async fn version_3_holds_within_a_package() {
     assert_eq!(node.mempool.info().count, 0);
 }
 
+/// All but the failing one were looked at to the end by then, and the trial says so.
+#[tokio::test]
+async fn a_trial_tells_of_those_before_a_bad_script() {
+    let (node, coins) = Node::funded(Config::default(), 1, COIN).await;
+    let parent = Tx::spending([coins[0]]).pay(COIN - 1_000);
+    let mut child = Tx::spending([parent.out(0)]).pay(COIN - 2_000);
+    child.0.input[0].witness = Witness::from_slice(&[[0x00]]);
+    let result = node.mempool.test_package(txs(&[&parent, &child])).await;
+    assert_eq!(error(&result), "transaction failed");
+    let [(_, PackageTx::Accepted { accepted, .. }), (_, PackageTx::Refused(_))] = result.txs.as_slice()
+    else {
+        panic!("{result:?}")
+    };
+    assert_eq!(accepted.fee.to_sat(), 1_000);
+    assert_eq!(node.mempool.info().count, 0);
+}
+
 #[tokio::test]
 async fn a_bad_script_fails_its_transaction() {
     let (node, coins) = Node::funded(Config::default(), 1, COIN).await;
