@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::context::ApiContext;
 use crate::dialect::Door;
 use crate::error::RpcError;
-use crate::json::{self, NULL, type_name};
+use crate::json::{self, NULL, Repeat, type_name};
 
 /// One call of a method: what it may use and what it was given.
 pub(crate) struct Call {
@@ -17,11 +17,24 @@ pub(crate) struct Call {
 
 /// A call's arguments by position. Reading past the end gives null, as in Core.
 #[derive(Debug, Default)]
-pub(crate) struct Params(pub Vec<Value>);
+pub(crate) struct Params {
+    pub values: Vec<Value>,
+    /// Keys that objects within name twice; the paths begin with the position.
+    pub repeats: Vec<Repeat>,
+}
 
 impl Params {
     pub(crate) fn value(&self, i: usize) -> &Value {
-        self.0.get(i).unwrap_or(&NULL)
+        self.values.get(i).unwrap_or(&NULL)
+    }
+
+    /// The keys named twice in an argument, each with the path to its object from there.
+    pub(crate) fn repeats(&self, i: usize) -> impl Iterator<Item = (&[String], &str)> {
+        let place = i.to_string();
+        self.repeats.iter().filter_map(move |repeat| {
+            let (first, rest) = repeat.path.split_first()?;
+            (*first == place).then_some((rest, repeat.key.as_str()))
+        })
     }
 
     pub(crate) fn given(&self, i: usize) -> bool {

@@ -3,15 +3,15 @@
 
 use std::str::FromStr;
 
-use bitcoin::bip32::DerivationPath;
+use bitcoin::bip32::{ChildNumber, DerivationPath};
 use bitcoin::key::XOnlyPublicKey;
 use bitcoin::secp256k1::{All, Secp256k1};
-use bitcoin::{Network, PublicKey, Script, ScriptBuf};
+use bitcoin::{Network, PrivateKey, PublicKey, Script, ScriptBuf};
 use ironpeer_script::{Solution, solve};
 use miniscript::descriptor::checksum::desc_checksum;
 use miniscript::descriptor::{
-    ConversionError, DefiniteDescriptorKey, Descriptor, DescriptorPublicKey, KeyMap, SinglePub, SinglePubKey,
-    Wildcard,
+    ConversionError, DefiniteDescriptorKey, Descriptor, DescriptorPublicKey, DescriptorSecretKey, KeyMap,
+    SinglePub, SinglePubKey, Wildcard,
 };
 use miniscript::{ForEachKey, TranslatePk, Translator};
 use serde_json::Value;
@@ -388,20 +388,7 @@ pub(crate) fn scan_object_scripts(
     network: Network,
     secp: &Secp256k1<All>,
 ) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
-    let (full, range) = match object {
-        Value::String(full) => (full.as_str(), None),
-        Value::Object(object) => {
-            let Some(full) = object.get("desc").filter(|desc| !desc.is_null()) else {
-                return Err(RpcError::parameter("Descriptor needs to be provided in scan object"));
-            };
-            (text(full)?, object.get("range").filter(|range| !range.is_null()))
-        }
-        _ => return Err(RpcError::parameter("Scan object needs to be either a string or an object")),
-    };
-    let range = match range {
-        Some(range) => parse_range(range)?,
-        None => (0, DEFAULT_RANGE_END as u32),
-    };
+    let (full, range) = scan_object(object)?;
     let all = parse_all(full, network, false, secp).map_err(RpcError::unknown)?;
     let ranged = all.first().is_some_and(ParsedDescriptor::is_range);
     let (first, last) = if ranged { range } else { (0, 0) };
@@ -412,6 +399,56 @@ pub(crate) fn scan_object_scripts(
         })?);
     }
     Ok(scripts)
+}
+
+/// A scan object's descriptor and range, if it has one.
+fn scan_object(object: &Value) -> Result<(&str, (u32, u32)), RpcError> {
+    let (full, range) = match object {
+        Value::String(full) => (full.as_str(), None),
+        Value::Object(object) => {
+            let Some(full) = object.get("desc").filter(|desc| !desc.is_null()) else {
+                return Err(RpcError::parameter("Descriptor needs to be provided in scan object"));
+            };
+            (text(full)?, object.get("range").filter(|range| !range.is_null()))
+        }
+        _ => return Err(RpcError::parameter("Scan object needs to be either a string or an object")),
+    };
+    Ok((full, range.map_or(Ok((0, DEFAULT_RANGE_END as u32)), parse_range)?))
+}
+
+/// The private keys of a scan object at every position of its range.
+pub(crate) fn scan_object_keys(object: &Value, secp: &Secp256k1<All>) -> Result<Vec<PrivateKey>, RpcError> {
+    let (full, (first, last)) = scan_object(object)?;
+    let payload = full.split('#').next().unwrap_or("");
+    let payload = inner(payload, "combo").map_or_else(|| payload.to_owned(), |key| format!("pk({key})"));
+    let mut keys = Vec::new();
+    // What Core alone has a descriptor for has no private keys.
+    let Ok((_, secrets)) = parse_miniscript(&payload, secp) else { return Ok(keys) };
+    for secret in secrets.into_values() {
+        let (xkey, paths, wildcard) = match secret {
+            DescriptorSecretKey::Single(single) => {
+                keys.push(single.key);
+                continue;
+            }
+            DescriptorSecretKey::XPrv(key) => (key.xkey, vec![key.derivation_path], key.wildcard),
+            DescriptorSecretKey::MultiXPrv(key) => {
+                (key.xkey, key.derivation_paths.into_paths(), key.wildcard)
+            }
+        };
+        for path in paths {
+            let positions = if wildcard == Wildcard::None { 0..=0 } else { first..=last };
+            for index in positions {
+                let step = match wildcard {
+                    Wildcard::None => None,
+                    Wildcard::Unhardened => ChildNumber::from_normal_idx(index).ok(),
+                    Wildcard::Hardened => ChildNumber::from_hardened_idx(index).ok(),
+                };
+                let path: DerivationPath = path.into_iter().copied().chain(step).collect();
+                keys.extend(xkey.derive_priv(secp, &path).ok().map(|key| key.to_priv()));
+            }
+        }
+    }
+    Ok(keys)
 }
 
 /// The descriptor of a script when no keys are known, with checksum (Core's `InferDescriptor`).

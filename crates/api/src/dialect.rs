@@ -11,10 +11,10 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 
 use crate::auth::Credentials;
-use crate::call::{Call, Params};
+use crate::call::Call;
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
-use crate::json::{self, Object, bare_text, type_name};
+use crate::json::{self, Object, Repeat, Text, bare_text, type_name};
 use crate::limits::BATCH_YIELD;
 use crate::table;
 
@@ -78,18 +78,27 @@ struct Request {
     v2: bool,
     method: String,
     params: Value,
+    /// Keys that `params` names twice.
+    repeats: Vec<Repeat>,
 }
 
 impl Request {
     fn new() -> Self {
-        Self { id: Some(Value::Null), v2: false, method: String::new(), params: Value::Null }
+        Self {
+            id: Some(Value::Null),
+            v2: false,
+            method: String::new(),
+            params: Value::Null,
+            repeats: Vec::new(),
+        }
     }
 
     const fn is_notification(&self) -> bool {
         self.v2 && self.id.is_none()
     }
 
-    fn parse(&mut self, value: &Value) -> Result<(), RpcError> {
+    /// `place` is where in a batch the request stands.
+    fn parse(&mut self, value: &Value, repeats: &[Repeat], place: Option<usize>) -> Result<(), RpcError> {
         let invalid = |text: &str| RpcError::new(code::INVALID_REQUEST, text);
         let Value::Object(request) = value else { return Err(invalid("Invalid Request object")) };
         self.id = request.get("id").cloned();
@@ -113,6 +122,13 @@ impl Request {
             Some(params @ (Value::Array(_) | Value::Object(_))) => params.clone(),
             Some(_) => return Err(invalid("Params must be an array or object")),
         };
+        let prefix: Vec<String> =
+            place.map(|place| place.to_string()).into_iter().chain(["params".into()]).collect();
+        let within = |repeat: &Repeat| {
+            let path = repeat.path.strip_prefix(prefix.as_slice())?.to_vec();
+            Some(Repeat { path, key: repeat.key.clone() })
+        };
+        self.repeats = repeats.iter().filter_map(within).collect();
         Ok(())
     }
 
@@ -227,33 +243,41 @@ impl Door {
         }
     }
 
-    /// Runs one method.
-    pub(crate) async fn execute(self: &Arc<Self>, method: &str, params: &Value) -> RpcResult {
-        let result = self.run(method, params).await;
+    /// What methods run on, or -28 and what the node is doing until it is ready.
+    pub(crate) fn context(&self) -> Result<&Arc<ApiContext>, RpcError> {
+        self.context.get().ok_or_else(|| RpcError::new(code::IN_WARMUP, self.status.read().clone()))
+    }
+
+    /// Runs one method. `repeats` are the keys that `params` names twice.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        method: &str,
+        params: &Value,
+        repeats: &[Repeat],
+    ) -> RpcResult {
+        let result = self.run(method, params, repeats).await;
         if result.is_err() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
         result
     }
 
-    async fn run(self: &Arc<Self>, method: &str, params: &Value) -> RpcResult {
-        let Some(ctx) = self.context.get() else {
-            return Err(RpcError::new(code::IN_WARMUP, self.status.read().clone()));
-        };
+    async fn run(self: &Arc<Self>, method: &str, params: &Value, repeats: &[Repeat]) -> RpcResult {
+        let ctx = self.context()?;
         let Some(found) = table::find(method) else {
             return Err(RpcError::new(code::METHOD_NOT_FOUND, "Method not found"));
         };
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         self.active.lock().insert(number, (method.to_owned(), self.clock.steady()));
         let _active = Active { door: self, number };
-        let params = Params(found.positions(params)?);
+        let params = found.positions(params, repeats)?;
         (found.handler)(Call { ctx: Arc::clone(ctx), door: Arc::clone(self), params }).await
     }
 
     /// Answers a request body.
     pub(crate) async fn answer(self: &Arc<Self>, body: &[u8], caller: &Caller) -> Answer {
         let mut request = Request::new();
-        let Some(value) = json::parse(body) else {
+        let Some(Text { value, repeats }) = json::read(body) else {
             return request.refusal(RpcError::new(code::PARSE_ERROR, "Parse error"));
         };
         let allowed = self.credentials.allowed(&caller.user);
@@ -273,14 +297,14 @@ impl Door {
         };
         match &value {
             Value::Object(_) => {
-                if let Err(error) = request.parse(&value) {
+                if let Err(error) = request.parse(&value, &repeats, None) {
                     return request.refusal(error);
                 }
                 self.log_call(&request, caller);
                 if refused(&request.method) {
                     return Answer::empty(403);
                 }
-                let result = self.execute(&request.method, &request.params).await;
+                let result = self.execute(&request.method, &request.params, &request.repeats).await;
                 match result {
                     _ if request.is_notification() => Answer::empty(204),
                     Err(error) if !request.v2 => request.refusal(error),
@@ -304,7 +328,7 @@ impl Door {
                         }
                     }
                 }
-                self.answer_batch(&mut request, elements, caller).await
+                self.answer_batch(&mut request, elements, &repeats, caller).await
             }
             _ => request.refusal(RpcError::new(code::PARSE_ERROR, "Top-level object parse error")),
         }
@@ -314,6 +338,7 @@ impl Door {
         self: &Arc<Self>,
         request: &mut Request,
         elements: &[Value],
+        repeats: &[Repeat],
         caller: &Caller,
     ) -> Answer {
         let mut replies = Vec::new();
@@ -321,10 +346,10 @@ impl Door {
             if i % BATCH_YIELD == BATCH_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
-            let result = match request.parse(element) {
+            let result = match request.parse(element, repeats, Some(i)) {
                 Ok(()) => {
                     self.log_call(request, caller);
-                    self.execute(&request.method, &request.params).await
+                    self.execute(&request.method, &request.params, &request.repeats).await
                 }
                 Err(error) => Err(error),
             };

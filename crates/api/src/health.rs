@@ -98,7 +98,7 @@ async fn accept(listener: TcpListener, probes: Arc<Probes>, closing: Cancellatio
 
 /// A page in a browser may reach a loopback door under a name of its own choosing; only names that
 /// are surely ours pass.
-fn is_our_name(host: &str) -> bool {
+pub(crate) fn is_our_name(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
     let bare = name.trim_start_matches('[').trim_end_matches(']');

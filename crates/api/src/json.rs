@@ -1,25 +1,142 @@
 //! JSON as Core reads and writes it: exact numbers, bounded depth, its names of types.
 
+use std::fmt;
+
 use bitcoin::{Amount, SignedAmount};
-use serde::de::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::limits::JSON_DEPTH;
+use crate::limits::{JSON_DEPTH, REPEAT_DEPTH, REPEATS};
 
 /// A null to point at where a value is absent.
 pub static NULL: Value = Value::Null;
 
+/// A key that an object names again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Keys, and places in decimal, that lead to the object.
+    pub path: Vec<String>,
+    /// The key.
+    pub key: String,
+}
+
+/// A JSON text: its value, and where its objects name a key twice. As in Core's UniValue the first
+/// of them counts; some readers want to know of the others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Text {
+    /// The value.
+    pub value: Value,
+    /// Objects deeper than [`REPEAT_DEPTH`] are not looked at.
+    pub repeats: Vec<Repeat>,
+}
+
 /// Reads one JSON text, or `None` if it is none or nests deeper than [`JSON_DEPTH`].
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<Value> {
+    read(text).map(|text| text.value)
+}
+
+/// The same, with the keys named twice. `None` too if those are more than [`REPEATS`].
+#[must_use]
+pub fn read(text: &[u8]) -> Option<Text> {
     if depth(text) > JSON_DEPTH {
         return None;
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
     reader.disable_recursion_limit();
-    let value = Value::deserialize(&mut reader).ok()?;
+    let (mut path, mut repeats) = (Vec::new(), Vec::new());
+    let value = Reading { path: &mut path, repeats: &mut repeats }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
-    Some(value)
+    Some(Text { value, repeats })
+}
+
+/// The key under which `serde_json` hands the digits of a number that is no 64-bit integer to a
+/// visitor.
+const NUMBER_DIGITS: &str = "$serde_json::private::Number";
+
+struct Reading<'a> {
+    path: &'a mut Vec<String>,
+    repeats: &'a mut Vec<Repeat>,
+}
+
+impl Reading<'_> {
+    fn within(&mut self, step: String) -> Reading<'_> {
+        self.path.push(step);
+        Reading { path: self.path, repeats: self.repeats }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reading<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reading<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, on: bool) -> Result<Value, E> {
+        Ok(on.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        while let Some(item) = {
+            let inner = self.within(out.len().to_string());
+            items.next_element_seed(inner)?
+        } {
+            self.path.pop();
+            out.push(item);
+        }
+        self.path.pop();
+        Ok(out.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = members.next_key::<String>()? {
+            if out.is_empty() && key == NUMBER_DIGITS {
+                let digits: String = members.next_value()?;
+                return digits.parse().map(Value::Number).map_err(A::Error::custom);
+            }
+            if out.contains_key(&key) {
+                members.next_value::<IgnoredAny>()?;
+                if self.path.len() <= REPEAT_DEPTH {
+                    if self.repeats.len() == REPEATS {
+                        return Err(A::Error::custom("too many repeated keys"));
+                    }
+                    self.repeats.push(Repeat { path: self.path.clone(), key });
+                }
+                continue;
+            }
+            let value = members.next_value_seed(self.within(key.clone()))?;
+            self.path.pop();
+            out.insert(key, value);
+        }
+        Ok(out.into())
+    }
 }
 
 /// Deepest nesting of a JSON text, counted without recursion before it is read with it.

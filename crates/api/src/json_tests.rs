@@ -60,3 +60,15 @@ fn pretty_prints_as_univalue() {
         "{\n    \"a\": [\n        1,\n        {\n            \"b\": null\n        }\n    ],\n    \"c\": [\n    ]\n}"
     );
 }
+
+/// As Core's UniValue: the first of two counts, and every number keeps its digits.
+#[test]
+fn the_first_of_two_keys_counts() {
+    let text = read(br#"[{"a":1.50,"b":{"c":[1.25e-3,-0,null]},"a":{"d":2},"b":0}, {"a":1}]"#).unwrap();
+    assert_eq!(text.value.to_string(), r#"[{"a":1.50,"b":{"c":[1.25e-3,-0,null]}},{"a":1}]"#);
+    let repeat = |key: &str| Repeat { path: vec!["0".into()], key: key.into() };
+    assert_eq!(text.repeats, [repeat("a"), repeat("b")]);
+    assert!(read(br#"{"a":1,"a":}"#).is_none());
+    let many = format!("{{{}\"a\":1}}", r#""a":1,"#.repeat(REPEATS + 1));
+    assert!(read(many.as_bytes()).is_none());
+}

@@ -1,9 +1,11 @@
-//! The doors of the node: JSON-RPC in Bitcoin Core's dialect, ZMQ notifications and the web server. Wire types
+//! The doors of the node: JSON-RPC in Bitcoin Core's dialect, REST, ZMQ notifications and the web
+//! server. Wire types
 //! live only here; other rooms are reached by their handles and views alone.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 mod address;
 mod auth;
+mod body;
 mod call;
 mod context;
 mod descriptor;
@@ -14,6 +16,7 @@ pub mod json;
 pub mod limits;
 mod methods;
 mod metrics;
+mod rest;
 mod seats;
 mod server;
 mod table;

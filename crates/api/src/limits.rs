@@ -15,6 +15,22 @@ pub const BODY_BYTES: usize = 0x0200_0000;
 /// stack; smaller refuses requests Core takes.
 pub const JSON_DEPTH: usize = 512;
 
+/// How deep in a request objects that name a key twice are noticed: a batch's element, `params`,
+/// an argument, its element. Nothing below is asked for; deeper costs a path for each.
+pub const REPEAT_DEPTH: usize = 4;
+
+/// Keys named twice in one request before it is no JSON for us. They cost a path each, so more
+/// would let a small text take much memory; Core would take them.
+pub const REPEATS: usize = 100;
+
+/// Bytes of a REST request's body. Only `getutxos` reads one, of at most 15 outpoints; larger lets
+/// a caller without a password hold more memory.
+pub const REST_BODY_BYTES: usize = 64 * 1024;
+
+/// REST requests under way, beside those of callers with a password, so that strangers take none of
+/// their places. Beyond it 503.
+pub const REST_REQUESTS: usize = 64;
+
 /// Open sockets of one door. Beyond it a new one takes the place of one that is not being served,
 /// strangers first. Smaller closes callers' idle connections sooner; larger costs descriptors the
 /// peers need.
@@ -68,3 +84,13 @@ pub const DEFAULT_THREADS: usize = 16;
 /// Calls in one batch that run before others get a turn; the batch itself is bounded by
 /// [`BODY_BYTES`].
 pub const BATCH_YIELD: usize = 64;
+
+/// Bytes turned into hex at a time while a reply is sent. Larger holds more of the text in memory
+/// for each slow reader; smaller makes more writes.
+pub const HEX_PIECE: usize = 64 * 1024;
+
+/// Headers, or filter headers, in one REST reply (Core's `MAX_REST_HEADERS_RESULTS`).
+pub const REST_HEADERS: usize = 2_000;
+
+/// Outpoints in one REST `getutxos` (Core's `MAX_GETUTXOS_OUTPOINTS`).
+pub const REST_OUTPOINTS: usize = 15;

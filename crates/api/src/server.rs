@@ -10,22 +10,27 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironpeer_primitives::{LogCategory, LogLine};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Subnet;
+use crate::body::ReplyBody;
 use crate::dialect::{Answer, Caller, Door};
-use crate::limits::{self, BODY_BYTES, DRAIN, HEADER_BYTES, REQUEST_DEADLINE, SOCKETS, WRITE_STALL};
+use crate::health::is_our_name;
+use crate::limits::{
+    self, BODY_BYTES, DRAIN, HEADER_BYTES, REQUEST_DEADLINE, REST_BODY_BYTES, SOCKETS, WRITE_STALL,
+};
+use crate::rest;
 use crate::seats::{Seat, Seats};
 
 /// What of the server can be chosen.
@@ -39,6 +44,8 @@ pub struct ServerConfig {
     pub work_queue: usize,
     /// How long an idle connection is kept (`-rpcservertimeout`).
     pub idle: Duration,
+    /// Whether chain and mempool may be read without a password (`-rest`).
+    pub rest: bool,
 }
 
 impl Default for ServerConfig {
@@ -48,6 +55,7 @@ impl Default for ServerConfig {
             threads: limits::DEFAULT_THREADS,
             work_queue: limits::DEFAULT_WORK_QUEUE,
             idle: Duration::from_secs(30),
+            rest: false,
         }
     }
 }
@@ -63,9 +71,11 @@ struct Shared {
     door: Arc<Door>,
     allow: Vec<Subnet>,
     idle: Duration,
+    rest: bool,
     /// Requests that may be under way. `waitfor*` and mining calls hold one for as long as they
     /// take but no thread, so the others go on beside them.
     under_way: Arc<Semaphore>,
+    rest_under_way: Arc<Semaphore>,
     seats: Arc<Seats>,
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -84,7 +94,9 @@ impl RpcServer {
             door,
             allow,
             idle: config.idle,
+            rest: config.rest,
             under_way: Arc::new(Semaphore::new(config.threads.max(1) + config.work_queue.max(1))),
+            rest_under_way: Arc::new(Semaphore::new(limits::REST_REQUESTS)),
             seats: Seats::new(SOCKETS),
             closing: closing.clone(),
             tasks: tasks.clone(),
@@ -155,10 +167,10 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, 
     drop(ended);
 }
 
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<ReplyBody>;
 
 fn plain(status: StatusCode, text: &'static str) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    let mut reply = Response::new(ReplyBody::whole(text));
     *reply.status_mut() = status;
     reply
 }
@@ -187,6 +199,9 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
         return plain(StatusCode::METHOD_NOT_ALLOWED, "");
     }
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    if shared.rest && target.starts_with("/rest/") {
+        return respond_rest(request, peer, shared).await;
+    }
     if target != "/" && !target.starts_with("/wallet/") {
         return plain(StatusCode::NOT_FOUND, "");
     }
@@ -205,22 +220,13 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
         }
     };
     let _service = seat.serve();
-    let Ok(slot) = Arc::clone(&shared.under_way).try_acquire_owned() else {
-        log.log(LogLine::warning(
-            "Request rejected because http work queue depth exceeded, it can be increased with the -rpcworkqueue= setting",
-        ));
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded");
+    let slot = match slot(&shared.under_way, &shared.door) {
+        Ok(slot) => slot,
+        Err(busy) => return *busy,
     };
-    if request.body().size_hint().lower() > BODY_BYTES as u64 {
-        return closing(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
-    }
-    let read = Limited::new(request.into_body(), BODY_BYTES).collect();
-    let body = match timeout(REQUEST_DEADLINE.max(shared.idle), read).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return closing(plain(StatusCode::PAYLOAD_TOO_LARGE, ""));
-        }
-        Ok(Err(_)) | Err(_) => return closing(plain(StatusCode::BAD_REQUEST, "")),
+    let body = match read_body(request, BODY_BYTES, shared.idle).await {
+        Ok(body) => body,
+        Err(refused) => return *refused,
     };
     let caller = Caller { user, address: peer.to_string() };
     let door = Arc::clone(&shared.door);
@@ -240,6 +246,66 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
     }
 }
 
+/// A place among the requests under way, or 503.
+fn slot(under_way: &Arc<Semaphore>, door: &Door) -> Result<OwnedSemaphorePermit, Box<Reply>> {
+    Arc::clone(under_way).try_acquire_owned().map_err(|_| {
+        door.log.log(LogLine::warning(
+            "Request rejected because http work queue depth exceeded, it can be increased with the -rpcworkqueue= setting",
+        ));
+        Box::new(plain(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded"))
+    })
+}
+
+/// The request's body, if it is not larger than `limit` bytes and does not trickle in.
+async fn read_body(request: Request<Incoming>, limit: usize, idle: Duration) -> Result<Bytes, Box<Reply>> {
+    let too_large = || Box::new(closing(plain(StatusCode::PAYLOAD_TOO_LARGE, "")));
+    if request.body().size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let read = Limited::new(request.into_body(), limit).collect();
+    match timeout(REQUEST_DEADLINE.max(idle), read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) | Err(_) => Err(Box::new(closing(plain(StatusCode::BAD_REQUEST, "")))),
+    }
+}
+
+/// REST asks for no password, so a page in a browser on this machine must not reach it under a
+/// name of its own choosing.
+async fn respond_rest(request: Request<Incoming>, peer: SocketAddr, shared: Arc<Shared>) -> Reply {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    if peer.ip().to_canonical().is_loopback() && !host.is_empty() && !is_our_name(host) {
+        return plain(StatusCode::FORBIDDEN, "");
+    }
+    let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+    let body = match read_body(request, REST_BODY_BYTES, shared.idle).await {
+        Ok(body) => body,
+        Err(refused) => return *refused,
+    };
+    let slot = match slot(&shared.rest_under_way, &shared.door) {
+        Ok(slot) => slot,
+        Err(busy) => return *busy,
+    };
+    let door = Arc::clone(&shared.door);
+    // As below: a panic in a handler costs this request only.
+    let run = shared.tasks.spawn(async move {
+        let answer = rest::answer(&door, &target, &body).await;
+        drop(slot);
+        answer
+    });
+    match run.await {
+        Ok(None) => plain(StatusCode::NOT_FOUND, ""),
+        Ok(Some(answer)) => {
+            let mut reply = Response::new(answer.body);
+            *reply.status_mut() =
+                StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+            reply
+        }
+        Err(_) => closing(plain(StatusCode::INTERNAL_SERVER_ERROR, "unknown error")),
+    }
+}
+
 fn closing(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     reply
@@ -251,7 +317,7 @@ fn write_answer(answer: Answer) -> Reply {
     // A value with text keys only cannot fail to be written.
     let mut text = serde_json::to_vec(&body).unwrap_or_default();
     text.push(b'\n');
-    let mut reply = Response::new(Full::new(Bytes::from(text)));
+    let mut reply = Response::new(ReplyBody::whole(text));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use crate::call::Call;
+use crate::call::{Call, Params};
 use crate::error::{RpcError, RpcResult};
-use crate::json::{self, type_name};
+use crate::json::{self, Repeat, type_name};
 use crate::methods;
 
 /// JSON type of an argument, as far as it is checked before the handler runs (Core's
@@ -106,11 +106,11 @@ impl Arg {
         self
     }
 
-    fn first_name(&self) -> &'static str {
+    pub(crate) fn first_name(&self) -> &'static str {
         self.names.split('|').next().unwrap_or(self.names)
     }
 
-    const fn optional(&self) -> bool {
+    pub(crate) const fn optional(&self) -> bool {
         !matches!(self.need, Need::Required)
     }
 
@@ -228,11 +228,22 @@ impl Method {
         self.args.iter().rposition(|arg| !arg.optional()).map_or(0, |last| last + 1)
     }
 
-    /// Turns a call's `params` into positions, and checks their number and types.
-    pub(crate) fn positions(&self, params: &Value) -> Result<Vec<Value>, RpcError> {
+    /// Turns a call's `params` into positions, and checks their number and types. `repeats` are
+    /// the keys that `params` names twice.
+    pub(crate) fn positions(&self, params: &Value, repeats: &[Repeat]) -> Result<Params, RpcError> {
+        let mut repeats = repeats.to_vec();
         let values = match params {
             Value::Array(values) => values.clone(),
-            Value::Object(named) => self.place_named(named)?,
+            Value::Object(named) => {
+                if let Some(twice) = repeats.iter().find(|repeat| repeat.path.is_empty()) {
+                    return Err(RpcError::parameter(format!(
+                        "Parameter {} specified multiple times",
+                        twice.key
+                    )));
+                }
+                repeats.iter_mut().for_each(|repeat| self.place_path(&mut repeat.path));
+                self.place_named(named)?
+            }
             _ => Vec::new(),
         };
         if values.len() < self.required() || values.len() > self.args.len() {
@@ -248,7 +259,17 @@ impl Method {
             let text = json::pretty(&Value::Object(wrong), 4);
             return Err(RpcError::wrong_type(format!("Wrong type passed:\n{text}")));
         }
-        Ok(values)
+        Ok(Params { values, repeats })
+    }
+
+    /// A path that begins with an argument's name begins with its position instead.
+    fn place_path(&self, path: &mut Vec<String>) {
+        let Some(name) = path.first_mut() else { return };
+        if name == "args" {
+            path.remove(0);
+        } else if let Some(place) = self.args.iter().position(|arg| arg.names.split('|').any(|n| n == name)) {
+            *name = place.to_string();
+        }
     }
 
     /// Named to positional, with Core's rules for `args` and for options given by name

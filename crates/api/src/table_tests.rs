@@ -5,7 +5,8 @@ use serde_json::json;
 use super::*;
 
 fn positions(method: &str, params: Value) -> Result<Vec<Value>, (i32, String)> {
-    find(method).unwrap().positions(&params).map_err(|e| (e.code, e.message))
+    let placed = find(method).unwrap().positions(&params, &[]);
+    placed.map(|params| params.values).map_err(|e| (e.code, e.message))
 }
 
 #[test]
@@ -76,4 +77,22 @@ fn command_line_reads_echojson_as_json_and_echo_as_text() {
     assert_eq!(format("echojson", "arg9"), Some(CliFormat::Json));
     assert_eq!(format("echo", "arg0"), Some(CliFormat::String));
     assert_eq!(format("setmocktime", "timestamp"), Some(CliFormat::Json));
+}
+
+#[test]
+fn keys_named_twice_are_refused_or_told_by_position() {
+    let placed = |method: &str, text: &str| {
+        let text = json::read(text.as_bytes()).unwrap();
+        let placed = find(method).unwrap().positions(&text.value, &text.repeats);
+        placed.map(|params| params.repeats).map_err(|error| (error.code, error.message))
+    };
+    let twice = Err((-8, "Parameter arg1 specified multiple times".into()));
+    assert_eq!(placed("echojson", r#"{"arg1":1,"arg1":1}"#), twice);
+    let at = |path: &[&str]| {
+        let path = path.iter().map(|&step| step.to_owned()).collect();
+        Ok(vec![Repeat { path, key: "a".into() }])
+    };
+    assert_eq!(placed("createrawtransaction", r#"[[],{"a":1,"a":2}]"#), at(&["1"]));
+    assert_eq!(placed("createrawtransaction", r#"{"inputs":[],"outputs":{"a":1,"a":2}}"#), at(&["1"]));
+    assert_eq!(placed("createrawtransaction", r#"{"args":[[],[{"a":1,"a":2}]]}"#), at(&["1", "0"]));
 }

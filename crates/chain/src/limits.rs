@@ -123,3 +123,8 @@ pub const STEP_BLOCKS: usize = 1024;
 
 /// How long an idle writer sleeps before it looks at the clock for a periodic flush.
 pub const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Coins that may have changed between the tip and the block of a snapshot. They are kept in memory
+/// while the file is written, some 150 bytes each; fewer would refuse blocks that are not so far
+/// back.
+pub const ROLLBACK_COINS: usize = 5_000_000;

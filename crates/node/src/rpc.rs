@@ -69,6 +69,7 @@ impl RpcConfig {
             threads: count(args, "rpcthreads", ServerConfig::default().threads),
             work_queue: count(args, "rpcworkqueue", ServerConfig::default().work_queue),
             idle: Duration::from_secs(seconds),
+            rest: args.bool("rest").unwrap_or(false),
         };
         let whitelist = args.list("rpcwhitelist");
         Ok(Self {

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::{Txid, Wtxid};
 use ironpeer_primitives::{ChainEvent, HeaderInfo, LogCategory, PeerId, UnixTime};
-use ironpeer_sync::{ConnectionKind, Event, FetchBlockError, Now, OrphanInfo};
-use ironpeer_wire::{NetAddress, PeerAddress, Service};
+use ironpeer_sync::{Action, ConnectionKind, Event, FetchBlockError, Now, OrphanInfo};
+use ironpeer_wire::{Command, Message, NetAddress, PeerAddress, Service};
 use tokio::task::spawn_blocking;
 
 use crate::addrman::{AddrMan, AddressCounts, AddressInfo, AddressPosition};
@@ -254,6 +254,17 @@ impl PeerHandle {
         let actions = self.shell.sync.lock().fetch_block(now, peer, block)?;
         self.shell.dispatch(actions);
         Ok(())
+    }
+
+    /// Sends a peer a message of any type and payload (`sendmsgtopeer`). Returns whether there is
+    /// such a peer.
+    pub fn send_message(&self, peer: PeerId, kind: &str, payload: Vec<u8>) -> bool {
+        let known = self.shell.peer(peer).is_some();
+        if known {
+            let message = Message::Unknown { command: Command::new(kind), payload };
+            self.shell.dispatch(vec![Action::Send { peer, message }]);
+        }
+        known
     }
 
     /// All orphan transactions (`getorphantxs`).

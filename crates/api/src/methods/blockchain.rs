@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Block, BlockHash, CompactTarget, Work};
+use bitcoin::{Block, BlockHash, CompactTarget, Network, Work};
 use ironpeer_chain::{ChainView, Followed, Prune, ReadError};
 use ironpeer_consensus::target_from_bits;
 use ironpeer_primitives::{BlockUndo, ChainRead, HeaderInfo, Height};
@@ -219,7 +219,7 @@ pub(crate) fn header_object(view: &ChainView, tip: &HeaderInfo, info: &HeaderInf
     out
 }
 
-fn read_error(error: ReadError) -> RpcError {
+pub(crate) fn read_error(error: ReadError) -> RpcError {
     match error {
         ReadError::NotStored => RpcError::misc("Block not available (not fully downloaded)"),
         ReadError::Pruned => RpcError::misc("Block not available (pruned data)"),
@@ -309,33 +309,53 @@ async fn block(call: Call) -> RpcResult {
     }
     let block = read_block(&view, hash).await?;
     let undo = if verbosity >= 2 { read_undo(&view, hash).await? } else { None };
-    let network = call.ctx.network();
+    let text = BlockText { verbosity, network: call.ctx.network(), undo };
     // A full block is some megabytes of text.
-    let built = tokio::task::spawn_blocking(move || {
-        let mut out = header_object(&view, &tip, &info);
+    let built = tokio::task::spawn_blocking(move || text.print(&view, &tip, &info, &block));
+    built.await.map_err(|_| RpcError::internal("block could not be printed"))
+}
+
+/// How a block is printed (Core's `blockToJSON`).
+pub(crate) struct BlockText {
+    /// 1 for transaction ids, 2 for transactions, 3 for what they spend too.
+    pub verbosity: i32,
+    pub network: Network,
+    /// What it spent, if that is known.
+    pub undo: Option<Arc<BlockUndo>>,
+}
+
+impl BlockText {
+    /// The block's members, all relative to one tip.
+    pub(crate) fn print(
+        &self,
+        view: &ChainView,
+        tip: &HeaderInfo,
+        info: &HeaderInfo,
+        block: &Block,
+    ) -> Value {
+        let mut out = header_object(view, tip, info);
         let weight = block.weight().to_wu();
         let size = block.total_size() as u64;
         out.push("strippedsize", weight.saturating_sub(size) / 3);
         out.push("size", size);
         out.push("weight", weight);
-        out.push_some("coinbase_tx", coinbase_object(&block));
+        out.push_some("coinbase_tx", coinbase_object(block));
         let txs: Vec<Value> = block
             .txdata
             .iter()
             .enumerate()
             .map(|(i, tx)| {
-                if verbosity == 1 {
+                if self.verbosity == 1 {
                     return tx.compute_txid().to_string().into();
                 }
-                let coins = i.checked_sub(1).and_then(|i| undo.as_ref()?.txs.get(i));
-                let spent = coins.map(|coins| Spent { coins, show: verbosity >= 3 });
-                tx_json::transaction(tx, network, None, true, spent.as_ref()).into()
+                let coins = i.checked_sub(1).and_then(|i| self.undo.as_ref()?.txs.get(i));
+                let spent = coins.map(|coins| Spent { coins, show: self.verbosity >= 3 });
+                tx_json::transaction(tx, self.network, None, true, spent.as_ref()).into()
             })
             .collect();
         out.push("tx", txs);
-        Value::from(out)
-    });
-    built.await.map_err(|_| RpcError::internal("block could not be printed"))
+        out.into()
+    }
 }
 
 /// `warnings` as a list, or with `-deprecatedrpc=warnings` as one text.

@@ -161,7 +161,7 @@ async fn scan_tx_out_set(call: Call) -> RpcResult {
 
 /// Runs a scan on a snapshot, off the runtime's workers and off the chain's writer.
 async fn scan(call: Call, reserved: Reserved) -> RpcResult {
-    if call.params.0.len() < 2 {
+    if call.params.values.len() < 2 {
         return Err(RpcError::misc("scanobjects argument is required for the start action"));
     }
     let network = call.ctx.network();

@@ -160,7 +160,7 @@ async fn echo(call: Call) -> RpcResult {
             "Internal bug detected: request.params[9].get_str() != \"trigger_internal_bug\"\nPlease report this issue to the project's issue tracker",
         ));
     }
-    Ok(Value::Array(call.params.0))
+    Ok(Value::Array(call.params.values))
 }
 
 async fn echo_one(call: Call) -> RpcResult {

@@ -1,7 +1,9 @@
 //! The methods, one file a group.
 
+mod absent;
+mod activity;
 mod block_stats;
-mod blockchain;
+pub(crate) mod blockchain;
 mod branches;
 pub(crate) mod coins;
 mod control;
@@ -10,8 +12,13 @@ mod mempool;
 mod mining;
 mod net;
 mod packages;
+mod proof;
+mod psbt;
+mod psbt_analysis;
+mod psbt_text;
 mod rawtx;
 mod sign;
+mod snapshot;
 mod util;
 mod zmq;
 
@@ -19,6 +26,8 @@ use crate::table::Method;
 
 /// Every group's methods.
 pub(crate) static GROUPS: &[&[Method]] = &[
+    absent::METHODS,
+    activity::METHODS,
     block_stats::METHODS,
     blockchain::METHODS,
     branches::METHODS,
@@ -29,7 +38,10 @@ pub(crate) static GROUPS: &[&[Method]] = &[
     mining::METHODS,
     net::METHODS,
     packages::METHODS,
+    proof::METHODS,
+    psbt::METHODS,
     rawtx::METHODS,
+    snapshot::METHODS,
     util::METHODS,
     zmq::METHODS,
 ];

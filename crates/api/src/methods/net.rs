@@ -42,6 +42,17 @@ pub(crate) static METHODS: &[Method] = &[
         disconnect_node
     ),
     method!(
+        "hidden",
+        "sendmsgtopeer",
+        [
+            Arg::req("peer_id", Kind::Num, "The peer's number"),
+            Arg::req("msg_type", Kind::Str, "The message's type"),
+            Arg::req("msg", Kind::Hex, "Its payload in hex"),
+        ],
+        "Sends a peer a message of any kind, for tests.",
+        send_message
+    ),
+    method!(
         "network",
         "getaddednodeinfo",
         [Arg::opt("node", Kind::Str, "Only this node")],
@@ -394,6 +405,26 @@ async fn disconnect_node(call: Call) -> RpcResult {
         return Err(RpcError::new(code::CLIENT_NODE_NOT_CONNECTED, "Node not found in connected nodes"));
     }
     Ok(Value::Null)
+}
+
+/// Message types have at most so many bytes.
+const MESSAGE_TYPE_BYTES: usize = 12;
+
+async fn send_message(call: Call) -> RpcResult {
+    let peer = call.params.int64(0)?;
+    let kind = call.params.str(1)?;
+    if kind.len() > MESSAGE_TYPE_BYTES {
+        return Err(RpcError::parameter(format!(
+            "Error: msg_type too long, max length is {MESSAGE_TYPE_BYTES}"
+        )));
+    }
+    let payload =
+        hex::decode(call.params.str(2)?).map_err(|_| RpcError::parameter("Error parsing input for msg"))?;
+    let peers = peers(&call)?;
+    if !u64::try_from(peer).is_ok_and(|peer| peers.send_message(PeerId(peer), kind, payload)) {
+        return Err(RpcError::misc("Error: Could not send message to peer"));
+    }
+    Ok(Object::new().into())
 }
 
 async fn added_node_info(call: Call) -> RpcResult {

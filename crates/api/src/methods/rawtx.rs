@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::blockchain::{read_block, read_undo};
 use crate::address;
-use crate::call::{Call, amount_sats, array, hash, hex_bytes, int32, integer, object};
+use crate::call::{Call, Params, amount_sats, array, hash, hex_bytes, int32, integer, object};
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object};
@@ -256,18 +256,27 @@ fn build_input(value: &Value, replaceable: Option<bool>, locktime: u32) -> Resul
     })
 }
 
-fn build_outputs(value: &Value, ctx: &ApiContext) -> Result<Vec<TxOut>, RpcError> {
+fn build_outputs(params: &Params, place: usize, ctx: &ApiContext) -> Result<Vec<TxOut>, RpcError> {
     let invalid = |text: &str| RpcError::parameter(format!("Invalid parameter, {text}"));
+    let value = params.value(place);
     let mut pairs: Vec<(&String, &Value)> = Vec::new();
     match value {
         Value::Null => return Err(invalid("output argument must be non-null")),
-        Value::Object(outputs) => pairs.extend(outputs),
+        Value::Object(outputs) => {
+            pairs.extend(outputs);
+            // What the object names twice is there twice.
+            let twice = params.repeats(place).filter(|(path, _)| path.is_empty());
+            pairs.extend(twice.filter_map(|(_, key)| outputs.get_key_value(key)));
+        }
         _ => {
-            for output in array(value)? {
+            for (i, output) in array(value)?.iter().enumerate() {
                 let Value::Object(output) = output else {
                     return Err(invalid("key-value pair not an object as expected"));
                 };
-                if output.len() != 1 {
+                let here = i.to_string();
+                let twice =
+                    params.repeats(place).any(|(path, _)| path.len() == 1 && path.first() == Some(&here));
+                if output.len() != 1 || twice {
                     return Err(invalid("key-value pair must contain exactly one key"));
                 }
                 pairs.extend(output);
@@ -301,6 +310,12 @@ fn build_outputs(value: &Value, ctx: &ApiContext) -> Result<Vec<TxOut>, RpcError
 }
 
 async fn create(call: Call) -> RpcResult {
+    Ok(serialize_no_witness_marker(&build_transaction(&call)?).into())
+}
+
+/// The transaction that the arguments of `createrawtransaction` describe (Core's
+/// `ConstructTransaction`).
+pub(super) fn build_transaction(call: &Call) -> Result<Transaction, RpcError> {
     let replaceable = call.params.opt_bool(3)?;
     let locktime = if call.params.given(2) {
         u32::try_from(call.params.int64(2)?)
@@ -318,20 +333,19 @@ async fn create(call: Call) -> RpcResult {
         .iter()
         .map(|input| build_input(input, replaceable, locktime))
         .collect::<Result<Vec<_>, _>>()?;
-    let output = build_outputs(call.params.value(1), &call.ctx)?;
+    let output = build_outputs(&call.params, 1, &call.ctx)?;
     let signals = input.iter().any(|input| input.sequence.is_rbf());
     if replaceable == Some(true) && !input.is_empty() && !signals {
         return Err(RpcError::parameter(
             "Invalid parameter combination: Sequence number(s) contradict replaceable option",
         ));
     }
-    let tx = Transaction {
+    Ok(Transaction {
         version: Version(version.cast_signed()),
         lock_time: LockTime::from_consensus(locktime),
         input,
         output,
-    };
-    Ok(serialize_no_witness_marker(&tx).into())
+    })
 }
 
 /// Core writes a transaction without inputs in the old form, where `bitcoin` would mark it as

@@ -24,7 +24,7 @@ const MULTISIG_KEYS: usize = 20;
 /// Longest redeem script (`MAX_SCRIPT_ELEMENT_SIZE`).
 const REDEEM_SCRIPT_MAX: usize = 520;
 /// Furthest target of `estimatesmartfee`, in blocks.
-const CONF_TARGET_MAX: i32 = 1008;
+pub(super) const CONF_TARGET_MAX: i32 = 1008;
 
 pub(crate) static METHODS: &[Method] = &[
     method!(
@@ -227,10 +227,10 @@ async fn derive_addresses(call: Call) -> RpcResult {
     let range = if call.params.given(1) { parse_range(call.params.value(1))? } else { (0, 0) };
     let all = parse_descriptors(&call.params, &call.ctx, true)?;
     let ranged = all.first().is_some_and(ParsedDescriptor::is_range);
-    if !ranged && call.params.0.len() > 1 {
+    if !ranged && call.params.values.len() > 1 {
         return Err(RpcError::parameter("Range should not be specified for an un-ranged descriptor"));
     }
-    if ranged && call.params.0.len() == 1 {
+    if ranged && call.params.values.len() == 1 {
         return Err(RpcError::parameter("Range must be specified for a ranged descriptor"));
     }
     let network = call.ctx.network();

@@ -2,9 +2,12 @@
 
 mod cases;
 mod dialect;
+mod files;
 mod health;
 mod hostile;
 mod methods;
 mod metrics;
+mod psbt;
+mod rest;
 mod support;
 mod zmq;

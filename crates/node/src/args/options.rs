@@ -575,7 +575,7 @@ pub const DAEMON: &[Opt] = &[
         Acts,
         "Mine on a test network by itself: tx-count:<n>, interval:<seconds> or every-tx",
     ),
-    opt("rest", "", Rpc, 0, Inert, "Serve REST requests"),
+    opt("rest", "", Rpc, 0, Acts, "Serve REST requests"),
     opt(
         "rpcallowip",
         "=<ip>",
