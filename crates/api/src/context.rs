@@ -42,6 +42,8 @@ pub struct Facts {
     pub warnings: Vec<String>,
     /// Transactions are not taken from peers (`-blocksonly`).
     pub blocks_only: bool,
+    /// Every reply is held against its method's description (`-rpcdoccheck`).
+    pub check_replies: bool,
     /// Where `mempool.dat` is.
     pub mempool_file: PathBuf,
     /// What is published over ZMQ (`getzmqnotifications`).

@@ -271,7 +271,15 @@ impl Door {
         self.active.lock().insert(number, (method.to_owned(), self.clock.steady()));
         let _active = Active { door: self, number };
         let params = found.positions(params, repeats)?;
-        (found.handler)(Call { ctx: Arc::clone(ctx), door: Arc::clone(self), params }).await
+        let result = (found.handler)(Call { ctx: Arc::clone(ctx), door: Arc::clone(self), params }).await?;
+        if ctx.facts.check_replies
+            && let Some(fault) = found.reply_fault(&result)
+        {
+            return Err(RpcError::misc(format!(
+                "Internal bug detected: RPC call \"{method}\" returned incorrect type:\n{fault}"
+            )));
+        }
+        Ok(result)
     }
 
     /// Answers a request body.

@@ -10,6 +10,7 @@ use crate::call::{Call, Params};
 use crate::error::{RpcError, RpcResult};
 use crate::json::{self, Repeat, type_name};
 use crate::methods;
+use crate::results;
 
 /// JSON type of an argument, as far as it is checked before the handler runs (Core's
 /// `RPCArg::Type`).
@@ -379,7 +380,21 @@ impl Method {
             text.push_str("\nNamed Arguments:\n");
             text.push_str(&by_name);
         }
+        if let Some(shape) = results::result(self.name) {
+            let _ = writeln!(text, "\nResult:\n{}", shape.help());
+            let mut used = Vec::new();
+            shape.defined(&mut used);
+            for name in used {
+                let body = results::definition(name).map(|shape| shape.help()).unwrap_or_default();
+                let _ = writeln!(text, "\n<{name}>: {body}");
+            }
+        }
         text
+    }
+
+    /// Where a reply is not what is documented, if it is not.
+    pub(crate) fn reply_fault(&self, reply: &Value) -> Option<String> {
+        results::result(self.name)?.fault(reply)
     }
 }
 

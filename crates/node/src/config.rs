@@ -74,6 +74,8 @@ pub struct Config {
     pub deprecated_rpc: Vec<String>,
     /// What is published over ZMQ (`-zmqpub...`).
     pub zmq: Vec<ZmqNotifier>,
+    /// Every JSON-RPC reply is held against its description (`-rpcdoccheck`).
+    pub check_replies: bool,
 }
 
 /// Commands of the user's to run at events.
@@ -140,6 +142,7 @@ impl Config {
             user_agent,
             deprecated_rpc: args.list("deprecatedrpc"),
             zmq: zmq(args),
+            check_replies: args.bool("rpcdoccheck").unwrap_or(false),
             params,
         })
     }
@@ -175,6 +178,7 @@ impl Config {
             user_agent,
             deprecated_rpc: Vec::new(),
             zmq: Vec::new(),
+            check_replies: false,
             params,
         }
     }

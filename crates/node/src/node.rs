@@ -309,6 +309,7 @@ impl Node {
                 deprecated: config.deprecated_rpc.iter().cloned().collect(),
                 warnings: Vec::new(),
                 blocks_only,
+                check_replies: config.check_replies,
                 mempool_file: config.mempool_file.clone().unwrap_or_default(),
                 zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
             },

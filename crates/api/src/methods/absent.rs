@@ -20,7 +20,7 @@ pub(crate) static METHODS: &[Method] = &[
         "The fee estimator's own numbers. There are none yet.",
         estimate_raw_fee
     ),
-    method!("signer", "enumeratesigners", [], "External signers. There are none.", signers),
+    method!("hidden", "enumeratesigners", [], "External signers. There are none.", signers),
     method!(
         "network",
         "exportasmap",

@@ -85,6 +85,13 @@ pub(crate) static METHODS: &[Method] = &[
     ),
     method!(
         "hidden",
+        "rpc.discover",
+        [],
+        "The description of all methods, in the format of OpenRPC.",
+        discover
+    ),
+    method!(
+        "hidden",
         "setmocktime",
         [Arg::req("timestamp", Kind::Num, "Unix time in seconds; 0 for the machine's clock")],
         "Fixes the node's clock (regtest only).",
@@ -161,6 +168,10 @@ async fn echo(call: Call) -> RpcResult {
         ));
     }
     Ok(Value::Array(call.params.values))
+}
+
+async fn discover(_: Call) -> RpcResult {
+    Ok(crate::openrpc::openrpc())
 }
 
 async fn echo_one(call: Call) -> RpcResult {

@@ -7,6 +7,7 @@ mod health;
 mod hostile;
 mod methods;
 mod metrics;
+mod openrpc;
 mod psbt;
 mod rest;
 mod support;

@@ -141,6 +141,7 @@ impl TestNode {
             shutdown,
             facts: Facts {
                 mockable: true,
+                check_replies: true,
                 subversion: "/Ironpeer:0.1.0/".into(),
                 mempool_file: "mempool.dat".into(),
                 ..Facts::default()

@@ -600,7 +600,7 @@ pub const DAEMON: &[Opt] = &[
         Acts,
         "Take requests here (default: this machine only)",
     ),
-    opt("rpcdoccheck", "", Rpc, DEBUG_ONLY, Inert, "Check replies against their documentation"),
+    opt("rpcdoccheck", "", Rpc, DEBUG_ONLY, Acts, "Check replies against their documentation"),
     opt(
         "rpccookiefile",
         "=<loc>",

@@ -1,0 +1,342 @@
+//! What every method answers, in the notation of [`shape`](crate::shape): the fields of Bitcoin
+//! Core 31.0.
+
+use crate::shape::{Shape, parse};
+
+/// Shapes that several methods share.
+pub(crate) const DEFINITIONS: &[(&str, &str)] = &[
+    ("script", "{asm:str, desc:str, hex?:hex, address?:str, type:str}"),
+    ("innerscript", "{asm:str, hex:hex, type:str}"),
+    (
+        "input",
+        "{coinbase?:hex, txid?:hex, vout?:num, scriptSig?:{asm:str, hex:hex}, txinwitness?:[hex],
+          prevout?:{generated:bool, height:num, value:amount, scriptPubKey:@script}, sequence:num}",
+    ),
+    ("output", "{value:amount, n:num, scriptPubKey:@script}"),
+    (
+        "transaction",
+        "{in_active_chain?:bool, txid:hex, hash:hex, version:num, size:num, vsize:num, weight:num,
+          locktime:num, vin:[@input], vout:[@output], fee?:amount, blockhash?:hex, hex?:hex,
+          confirmations?:num, time?:num, blocktime?:num}",
+    ),
+    (
+        "header",
+        "{hash:hex, confirmations:num, height:num, version:num, versionHex:hex, merkleroot:hex, time:num,
+          mediantime:num, nonce:num, bits:hex, target:hex, difficulty:num, chainwork:hex, nTx:num,
+          previousblockhash?:hex, nextblockhash?:hex}",
+    ),
+    (
+        "block",
+        "{hash:hex, confirmations:num, height:num, version:num, versionHex:hex, merkleroot:hex, time:num,
+          mediantime:num, nonce:num, bits:hex, target:hex, difficulty:num, chainwork:hex, nTx:num,
+          previousblockhash?:hex, nextblockhash?:hex, strippedsize:num, size:num, weight:num,
+          coinbase_tx?:{version:num, locktime:num, sequence:num, coinbase:hex, witness?:hex},
+          tx:[hex|@transaction]}",
+    ),
+    ("tip", "{hash:hex, height:num}"),
+    ("warnings", "[str] | str"),
+    (
+        "poolentry",
+        "{vsize:num, weight:num, time:num, height:num, descendantcount:num, descendantsize:num,
+          ancestorcount:num, ancestorsize:num, wtxid:hex, chunkweight:num,
+          fees:{base:amount, modified:amount, ancestor:amount, descendant:amount, chunk:amount},
+          depends:[hex], spentby:[hex], bip125-replaceable:bool, unbroadcast:bool}",
+    ),
+    ("packagefees", "{base:amount, effective-feerate?:amount, effective-includes?:[hex]}"),
+    (
+        "deployment",
+        "{type:str, height?:num, active:bool, bip9?:{bit?:num, start_time:num, timeout:num,
+          min_activation_height:num, status:str, since:num, status_next:str,
+          statistics?:{period:num, elapsed:num, count:num, threshold?:num, possible?:num},
+          signalling?:str}}",
+    ),
+    (
+        "peeraddress",
+        "{address:str, port:num, services:num, time:num, network:str, source:str, source_network:str}",
+    ),
+    ("derivation", "{pubkey:hex, master_fingerprint:hex, path:str}"),
+    ("tapderivation", "{pubkey:hex, master_fingerprint:hex, path:str, leaf_hashes:[hex]}"),
+    ("proprietary", "{identifier:hex, subtype:num, key:hex, value:hex}"),
+    (
+        "psbtinput",
+        "{witness_utxo?:{amount:amount, scriptPubKey:@script}, non_witness_utxo?:@transaction,
+          partial_signatures?:{*:hex}, sighash?:str, redeem_script?:@innerscript,
+          witness_script?:@innerscript, bip32_derivs?:[@derivation],
+          final_scriptSig?:{asm:str, hex:hex}, final_scriptwitness?:[hex], ripemd160_preimages?:{*:hex},
+          sha256_preimages?:{*:hex}, hash160_preimages?:{*:hex}, hash256_preimages?:{*:hex},
+          taproot_key_path_sig?:hex, taproot_script_path_sigs?:[{pubkey:hex, leaf_hash:hex, sig:hex}],
+          taproot_scripts?:[{script:hex, leaf_ver:num, control_blocks:[hex]}],
+          taproot_bip32_derivs?:[@tapderivation], taproot_internal_key?:hex, taproot_merkle_root?:hex,
+          proprietary?:[@proprietary], unknown?:{*:hex}}",
+    ),
+    (
+        "psbtoutput",
+        "{redeem_script?:@innerscript, witness_script?:@innerscript, bip32_derivs?:[@derivation],
+          taproot_internal_key?:hex, taproot_tree?:[{depth:num, leaf_ver:num, script:hex}],
+          taproot_bip32_derivs?:[@tapderivation], proprietary?:[@proprietary], unknown?:{*:hex}}",
+    ),
+    (
+        "feerange",
+        "{startrange:num, endrange:num, withintarget:num, totalconfirmed:num, inmempool:num, leftmempool:num}",
+    ),
+    ("horizon", "{feerate?:amount, decay:num, scale:num, pass?:@feerange, fail?:@feerange, errors?:[str]}"),
+    (
+        "signed",
+        "{hex:hex, complete:bool, errors?:[{txid:hex, vout:num, witness:[hex], scriptSig:hex, sequence:num, error:str}]}",
+    ),
+    (
+        "chainstate",
+        "{blocks:num, bestblockhash:hex, bits:hex, target:hex, difficulty:num, verificationprogress:num,
+          snapshot_blockhash?:hex, coins_db_cache_bytes:num, coins_tip_cache_bytes:num, validated:bool}",
+    ),
+    ("hashes", "[hex]"),
+];
+
+const CHAIN: &[(&str, &str)] = &[
+    ("dumptxoutset", "{coins_written:num, base_hash:hex, base_height:num, path:str, txoutset_hash:hex, nchaintx:num}"),
+    ("getbestblockhash", "hex"),
+    ("getblock", "hex | @block"),
+    (
+        "getblockchaininfo",
+        "{chain:str, blocks:num, headers:num, bestblockhash:hex, bits:hex, target:hex, difficulty:num, time:num,
+          mediantime:num, verificationprogress:num, initialblockdownload:bool, chainwork:hex, size_on_disk:num,
+          pruned:bool, pruneheight?:num, automatic_pruning?:bool, prune_target_size?:num, signet_challenge?:hex,
+          warnings:@warnings}",
+    ),
+    ("getblockcount", "num"),
+    ("getblockfilter", "{filter:hex, header:hex}"),
+    ("getblockfrompeer", "{}"),
+    ("getblockhash", "hex"),
+    ("getblockheader", "hex | @header"),
+    (
+        "getblockstats",
+        "{avgfee?:num, avgfeerate?:num, avgtxsize?:num, blockhash?:hex, feerate_percentiles?:[num], height?:num,
+          ins?:num, maxfee?:num, maxfeerate?:num, maxtxsize?:num, medianfee?:num, mediantime?:num,
+          mediantxsize?:num, minfee?:num, minfeerate?:num, mintxsize?:num, outs?:num, subsidy?:num,
+          swtotal_size?:num, swtotal_weight?:num, swtxs?:num, time?:num, total_out?:num, total_size?:num,
+          total_weight?:num, totalfee?:num, txs?:num, utxo_increase?:num, utxo_size_inc?:num,
+          utxo_increase_actual?:num, utxo_size_inc_actual?:num}",
+    ),
+    ("getchainstates", "{headers:num, chainstates:[@chainstate]}"),
+    ("getchaintips", "[{height:num, hash:hex, branchlen:num, status:str}]"),
+    (
+        "getchaintxstats",
+        "{time:num, txcount?:num, window_final_block_hash:hex, window_final_block_height:num,
+          window_block_count:num, window_interval?:num, window_tx_count?:num, txrate?:num}",
+    ),
+    ("getdeploymentinfo", "{hash:hex, height:num, script_flags:[str], deployments:{*:@deployment}}"),
+    (
+        "getdescriptoractivity",
+        "{activity:[{type:str, amount:amount, blockhash?:hex, height?:num, spend_txid?:hex, spend_vin?:num,
+          prevout_txid?:hex, prevout_vout?:num, prevout_spk?:@script, txid?:hex, vout?:num,
+          output_spk?:@script}]}",
+    ),
+    ("getdifficulty", "num"),
+    ("getmempoolancestors", "@hashes | {*:@poolentry}"),
+    (
+        "getmempoolcluster",
+        "{clusterweight:num, txcount:num, chunks:[{chunkfee:amount, chunkweight:num, txs:[hex]}]}",
+    ),
+    ("getmempooldescendants", "@hashes | {*:@poolentry}"),
+    ("getmempoolentry", "@poolentry"),
+    ("getmempoolfeeratediagram", "[{weight:num, fee:amount}]"),
+    (
+        "getmempoolinfo",
+        "{loaded:bool, size:num, bytes:num, usage:num, total_fee:amount, maxmempool:num, mempoolminfee:amount,
+          minrelaytxfee:amount, incrementalrelayfee:amount, unbroadcastcount:num, fullrbf:bool,
+          permitbaremultisig:bool, maxdatacarriersize:num, limitclustercount:num, limitclustersize:num,
+          optimal:bool}",
+    ),
+    ("getrawmempool", "@hashes | {txids:[hex], mempool_sequence:num} | {*:@poolentry}"),
+    ("gettxout", "null | {bestblock:hex, confirmations:num, value:amount, scriptPubKey:@script, coinbase:bool}"),
+    ("gettxoutproof", "hex"),
+    (
+        "gettxoutsetinfo",
+        "{height:num, bestblock:hex, txouts:num, bogosize:num, hash_serialized_3?:hex, muhash?:hex,
+          total_amount:amount, transactions?:num, disk_size?:num, total_unspendable_amount?:amount,
+          block_info?:any}",
+    ),
+    ("gettxspendingprevout", "[{txid:hex, vout:num, spendingtxid?:hex, spendingtx?:hex, blockhash?:hex}]"),
+    ("importmempool", "{}"),
+    ("invalidateblock", "null"),
+    ("loadtxoutset", "{coins_loaded:num, tip_hash:hex, base_height:num, path:str}"),
+    ("preciousblock", "null"),
+    ("pruneblockchain", "num"),
+    ("reconsiderblock", "null"),
+    ("savemempool", "{filename:str}"),
+    (
+        "scanblocks",
+        "null | bool | {progress:num, current_height:num} |
+         {from_height:num, to_height:num, relevant_blocks:[hex], completed:bool}",
+    ),
+    (
+        "scantxoutset",
+        "null | bool | {progress:num} | {success:bool, txouts:num, height:num, bestblock:hex,
+          unspents:[{txid:hex, vout:num, scriptPubKey:hex, desc:str, amount:amount, coinbase:bool, height:num,
+          blockhash:hex, confirmations:num}], total_amount:amount}",
+    ),
+    ("syncwithvalidationinterfacequeue", "null"),
+    ("verifychain", "bool"),
+    ("verifytxoutproof", "[hex]"),
+    ("waitforblock", "@tip"),
+    ("waitforblockheight", "@tip"),
+    ("waitfornewblock", "@tip"),
+];
+
+const NODE: &[(&str, &str)] = &[
+    ("addconnection", "{address:str, connection_type:str}"),
+    ("addnode", "null"),
+    ("addpeeraddress", "{success:bool, error?:str}"),
+    ("clearbanned", "null"),
+    ("disconnectnode", "null"),
+    ("echo", "any"),
+    ("echoipc", "str"),
+    ("echojson", "any"),
+    ("enumeratesigners", "{signers:[{fingerprint:hex, name:str}]}"),
+    ("exportasmap", "{path:str, bytes_written:num, file_hash:hex}"),
+    ("getaddednodeinfo", "[{addednode:str, connected:bool, addresses:[{address:str, connected:str}]}]"),
+    ("getaddrmaninfo", "{*:{new:num, tried:num, total:num}}"),
+    ("getconnectioncount", "num"),
+    ("getmemoryinfo", "str | {locked:{used:num, free:num, total:num, locked:num, chunks_used:num, chunks_free:num}}"),
+    (
+        "getnettotals",
+        "{totalbytesrecv:num, totalbytessent:num, timemillis:num, uploadtarget:{timeframe:num, target:num,
+          target_reached:bool, serve_historical_blocks:bool, bytes_left_in_cycle:num, time_left_in_cycle:num}}",
+    ),
+    (
+        "getnetworkinfo",
+        "{version:num, subversion:str, protocolversion:num, localservices?:hex, localservicesnames?:[str],
+          localrelay?:bool, timeoffset?:num, networkactive?:bool, connections?:num, connections_in?:num,
+          connections_out?:num, networks:[{name:str, limited:bool, reachable:bool, proxy:str,
+          proxy_randomize_credentials:bool}], relayfee:amount, incrementalfee:amount,
+          localaddresses:[{address:str, port:num, score:num}], warnings:@warnings}",
+    ),
+    ("getnodeaddresses", "[{time:num, services:num, address:str, port:num, network:str}]"),
+    ("getorphantxs", "@hashes | [{txid:hex, wtxid:hex, bytes:num, vsize:num, weight:num, from:[num], hex?:hex}]"),
+    (
+        "getpeerinfo",
+        "[{id:num, addr:str, addrbind?:str, addrlocal?:str, network:str, mapped_as?:num, services:hex,
+          servicesnames:[str], relaytxes:bool, last_inv_sequence:num, inv_to_send:num, lastsend:num, lastrecv:num,
+          last_transaction:num, last_block:num, bytessent:num, bytesrecv:num, conntime:num, timeoffset:num,
+          pingtime?:num, minping?:num, pingwait?:num, version:num, subver:str, inbound:bool, bip152_hb_to:bool,
+          bip152_hb_from:bool, startingheight?:num, presynced_headers:num, synced_headers:num,
+          synced_blocks:num, inflight:[num], addr_relay_enabled:bool, addr_processed:num,
+          addr_rate_limited:num, permissions:[str], minfeefilter:amount, bytessent_per_msg:{*:num},
+          bytesrecv_per_msg:{*:num}, connection_type:str, transport_protocol_type:str, session_id:hex}]",
+    ),
+    ("getrawaddrman", "{new:{*:@peeraddress}, tried:{*:@peeraddress}}"),
+    ("getrpcinfo", "{active_commands:[{method:str, duration:num}], logpath:str}"),
+    ("getzmqnotifications", "[{type:str, address:str, hwm:num}]"),
+    ("help", "str | any"),
+    ("listbanned", "[{address:str, ban_created:num, banned_until:num, ban_duration:num, time_remaining:num}]"),
+    ("logging", "{*:bool}"),
+    ("ping", "null"),
+    ("rpc.discover", "any"),
+    ("sendmsgtopeer", "{}"),
+    ("setban", "null"),
+    ("setmocktime", "null"),
+    ("setnetworkactive", "bool"),
+    ("stop", "str"),
+    ("uptime", "num"),
+];
+
+const MAKING: &[(&str, &str)] = &[
+    ("abortprivatebroadcast", "{removed_transactions:[{txid:hex, wtxid:hex, hex:hex}]}"),
+    (
+        "analyzepsbt",
+        "{inputs?:[{has_utxo:bool, is_final:bool, next:str, missing?:{pubkeys?:[hex], redeemscript?:hex,
+          witnessscript?:hex, signatures?:[hex]}}], estimated_vsize?:num, estimated_feerate?:amount,
+          fee?:amount, next:str, error?:str}",
+    ),
+    ("combinepsbt", "str"),
+    ("combinerawtransaction", "hex"),
+    ("converttopsbt", "str"),
+    ("createmultisig", "{address:str, redeemScript:hex, descriptor:str, warnings?:[str]}"),
+    ("createpsbt", "str"),
+    ("createrawtransaction", "hex"),
+    (
+        "decodepsbt",
+        "{tx:@transaction, global_xpubs:[{xpub:str, master_fingerprint:hex, path:str}], psbt_version:num,
+          proprietary:[@proprietary], unknown:{*:hex}, inputs:[@psbtinput], outputs:[@psbtoutput], fee?:amount}",
+    ),
+    ("decoderawtransaction", "@transaction"),
+    (
+        "decodescript",
+        "{asm:str, desc:str, address?:str, type:str, p2sh?:str, segwit?:{asm:str, desc:str, hex:hex,
+          address?:str, type:str, p2sh-segwit:str}}",
+    ),
+    ("deriveaddresses", "[str] | [[str]]"),
+    ("descriptorprocesspsbt", "{psbt:str, complete:bool, hex?:hex}"),
+    ("estimaterawfee", "{short?:@horizon, medium?:@horizon, long?:@horizon}"),
+    ("estimatesmartfee", "{feerate?:amount, errors?:[str], blocks:num}"),
+    ("finalizepsbt", "{psbt?:str, hex?:hex, complete:bool}"),
+    ("generateblock", "{hash:hex, hex?:hex}"),
+    ("generatetoaddress", "[hex]"),
+    ("generatetodescriptor", "[hex]"),
+    (
+        "getblocktemplate",
+        "null | str | {capabilities:[str], version:num, rules:[str], vbavailable:{*:num}, vbrequired:num,
+          previousblockhash:hex, transactions:[{data:hex, txid:hex, hash:hex, depends:[num], fee:num, sigops:num,
+          weight:num}], coinbaseaux:{*:hex}, coinbasevalue:num, longpollid:str, target:hex, mintime:num,
+          mutable:[str], noncerange:hex, sigoplimit:num, sizelimit:num, weightlimit?:num, curtime:num, bits:hex,
+          height:num, signet_challenge?:hex, default_witness_commitment?:hex}",
+    ),
+    (
+        "getdescriptorinfo",
+        "{descriptor:str, multipath_expansion?:[str], checksum:str, isrange:bool, issolvable:bool,
+          hasprivatekeys:bool}",
+    ),
+    ("getindexinfo", "{*:{synced:bool, best_block_height:num}}"),
+    (
+        "getmininginfo",
+        "{blocks:num, currentblockweight?:num, currentblocktx?:num, bits:hex, difficulty:num, target:hex,
+          networkhashps:num, pooledtx:num, blockmintxfee:amount, chain:str, next:{height:num, bits:hex,
+          difficulty:num, target:hex}, signet_challenge?:hex, warnings:@warnings}",
+    ),
+    ("getnetworkhashps", "num"),
+    ("getprioritisedtransactions", "{*:{fee_delta:num, in_mempool:bool, modified_fee?:num}}"),
+    (
+        "getprivatebroadcastinfo",
+        "{transactions:[{txid:hex, wtxid:hex, hex:hex, peers:[{address:str, sent:num, received?:num}]}]}",
+    ),
+    ("getrawtransaction", "hex | @transaction"),
+    ("joinpsbts", "str"),
+    ("prioritisetransaction", "bool"),
+    ("sendrawtransaction", "hex"),
+    ("signmessagewithprivkey", "str"),
+    ("signrawtransactionwithkey", "@signed"),
+    ("submitblock", "null | str"),
+    ("submitheader", "null"),
+    (
+        "submitpackage",
+        "{package_msg:str, tx-results:{*:{txid:hex, other-wtxid?:hex, vsize?:num, fees?:@packagefees,
+          error?:str}}, replaced-transactions?:[hex]}",
+    ),
+    (
+        "testmempoolaccept",
+        "[{txid:hex, wtxid:hex, package-error?:str, allowed?:bool, vsize?:num, fees?:@packagefees,
+          reject-reason?:str, reject-details?:str}]",
+    ),
+    ("utxoupdatepsbt", "str"),
+    (
+        "validateaddress",
+        "{isvalid:bool, address?:str, scriptPubKey?:hex, isscript?:bool, iswitness?:bool, witness_version?:num,
+          witness_program?:hex, error_locations?:[num], error?:str}",
+    ),
+    ("verifymessage", "bool"),
+];
+
+/// All methods and what they answer.
+pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    [CHAIN, NODE, MAKING].into_iter().flatten().copied()
+}
+
+/// What a method answers.
+pub(crate) fn result(method: &str) -> Option<Shape> {
+    all().find(|(name, _)| *name == method).and_then(|(_, text)| parse(text))
+}
+
+/// A shape by the name that others use.
+pub(crate) fn definition(name: &str) -> Option<Shape> {
+    DEFINITIONS.iter().find(|(defined, _)| *defined == name).and_then(|(_, text)| parse(text))
+}
