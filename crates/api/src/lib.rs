@@ -1,6 +1,5 @@
 //! The doors of the node: JSON-RPC in Bitcoin Core's dialect, REST, ZMQ notifications and the web
-//! server. Wire types
-//! live only here; other rooms are reached by their handles and views alone.
+//! server. Wire types live only here; other rooms are reached by their handles and views alone.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 mod address;
