@@ -40,25 +40,23 @@ fn values_print_as_univalue_does() {
 #[test]
 fn words_become_arguments_by_the_method_table() {
     let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    assert_eq!(convert::positional("setmocktime", &words(&["5"])), Ok(json!([5])));
-    assert_eq!(convert::positional("echo", &words(&["5", "x"])), Ok(json!(["5", "x"])), "text stays text");
-    assert_eq!(convert::positional("echojson", &words(&["[1]", "true"])), Ok(json!([[1], true])));
-    assert_eq!(convert::positional("setmocktime", &words(&["x"])), Err("Error parsing JSON: x".to_owned()));
+    let positional = |method: &str, list: &[&str]| convert::positional(method, &words(list));
+    let named = |method: &str, list: &[&str]| convert::named(method, &words(list));
+    let json = |text: &str| Ok(text.to_owned());
+    assert_eq!(positional("setmocktime", &["5"]), json("[5]"));
+    assert_eq!(positional("echo", &["5", "x"]), json("[\"5\",\"x\"]"), "text stays text");
+    assert_eq!(positional("echojson", &["[1]", "true"]), json("[[1],true]"));
+    assert_eq!(positional("setmocktime", &["x"]), Err("Error parsing JSON: x".to_owned()));
+    assert_eq!(positional("nosuch", &["1"]), json("[\"1\"]"));
+    assert_eq!(named("echojson", &["arg0=\"ff\"", "arg1=2"]), json("{\"arg0\":\"ff\",\"arg1\":2}"));
+    assert_eq!(named("echo", &["arg0=0", "arg1=1", "arg0=2"]), json("{\"arg0\":\"2\",\"arg1\":\"1\"}"));
+    assert_eq!(named("setmocktime", &["5"]), json("{\"args\":[5]}"), "without = it goes by position");
+    assert_eq!(named("echo", &["my=text"]), json("{\"args\":[\"my=text\"]}"), "a text argument may hold a =");
     assert_eq!(
-        convert::named("echojson", &words(&["arg0=\"ff\"", "arg1=2"])),
-        Ok(json!({"arg0": "ff", "arg1": 2}))
+        named("echojson", &["args=[0]", "4"]),
+        json("{\"args\":\"[0]\",\"args\":[4]}"),
+        "the node refuses what is given twice"
     );
-    assert_eq!(
-        convert::named("setmocktime", &words(&["5"])),
-        Ok(json!({"args": [5]})),
-        "without = it goes by position"
-    );
-    assert_eq!(
-        convert::named("echo", &words(&["my=text"])),
-        Ok(json!({"args": ["my=text"]})),
-        "a text argument may hold a ="
-    );
-    assert_eq!(convert::positional("nosuch", &words(&["1"])), Ok(json!(["1"])));
 }
 
 #[test]

@@ -22,20 +22,21 @@ fn parse(format: Option<CliFormat>, text: &str) -> Result<Value, String> {
     }
 }
 
-/// Arguments by position.
-pub(super) fn positional(method: &str, words: &[String]) -> Result<Value, String> {
+/// Arguments by position, as JSON.
+pub(super) fn positional(method: &str, words: &[String]) -> Result<String, String> {
     let rules = cli_conversions();
     words
         .iter()
         .enumerate()
         .map(|(position, word)| parse(rule_at(&rules, method, position), word))
         .collect::<Result<Vec<_>, _>>()
-        .map(Value::Array)
+        .map(|values| Value::Array(values).to_string())
 }
 
 /// Arguments as `name=value`; words without `=`, and those that a text or JSON argument of that
-/// position explains better, go by position under `args`.
-pub(super) fn named(method: &str, words: &[String]) -> Result<Value, String> {
+/// position explains better, go by position under `args`. That name is added even if it was given
+/// too: the node, not the tool, refuses such a call.
+pub(super) fn named(method: &str, words: &[String]) -> Result<String, String> {
     let rules = cli_conversions();
     let mut params = Map::new();
     let mut by_position: Vec<Value> = Vec::new();
@@ -63,8 +64,10 @@ pub(super) fn named(method: &str, words: &[String]) -> Result<Value, String> {
         }
         params.insert(name.to_owned(), parse(rule, value)?);
     }
+    let given = params.iter().map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())));
+    let mut members: Vec<String> = given.collect();
     if !by_position.is_empty() {
-        params.insert("args".to_owned(), Value::Array(by_position));
+        members.push(format!("\"args\":{}", Value::Array(by_position)));
     }
-    Ok(Value::Object(params))
+    Ok(format!("{{{}}}", members.join(",")))
 }

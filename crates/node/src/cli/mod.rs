@@ -427,7 +427,8 @@ fn read_cookie(path: &Path) -> Option<String> {
     Some(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn body(args: &Args, request: &Request) -> Result<Value, CallError> {
+/// The request as JSON.
+fn body(args: &Args, request: &Request) -> Result<String, CallError> {
     Ok(match request {
         Request::Method { name, args: words } => {
             let params = if args.bool("named") == Some(true) {
@@ -436,16 +437,15 @@ fn body(args: &Args, request: &Request) -> Result<Value, CallError> {
                 convert::positional(name, words)
             };
             let params = params.map_err(CallError::Other)?;
-            json!({
-                "method": name,
-                "params": params,
-                "id": args.text("rpcid").unwrap_or_else(|| "1".to_owned()),
-                "jsonrpc": "2.0",
-            })
+            let id = Value::from(args.text("rpcid").unwrap_or_else(|| "1".to_owned()));
+            let name = Value::from(name.as_str());
+            format!("{{\"method\":{name},\"params\":{params},\"id\":{id},\"jsonrpc\":\"2.0\"}}")
         }
-        Request::AddrInfo => json!({"method": "getaddrmaninfo", "params": [], "id": 1, "jsonrpc": "2.0"}),
-        Request::GetInfo => info::request(),
-        Request::NetInfo(_) => netinfo::request(),
+        Request::AddrInfo => {
+            json!({"method": "getaddrmaninfo", "params": [], "id": 1, "jsonrpc": "2.0"}).to_string()
+        }
+        Request::GetInfo => info::request().to_string(),
+        Request::NetInfo(_) => netinfo::request().to_string(),
     })
 }
 
