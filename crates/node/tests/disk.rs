@@ -21,7 +21,7 @@ use support::{OFFLINE, PROGRAM, State, chain_folders, state, states_of, syntheti
 /// Blocks that each run submits.
 const BLOCKS: u32 = 12;
 /// Every so many steps one is made to fail, each time in another way.
-const STRIDE: usize = 9;
+const STRIDE: usize = 45;
 /// Damaged starts, unless more are asked for: each file twice.
 const ROUNDS: u64 = 20;
 /// The files of a node, each in its turn; of a database some file in it.
