@@ -78,14 +78,14 @@ fn ancestor_sets(nodes: &[Node]) -> Vec<u64> {
 /// The set with the highest feerate among those closed under ancestors within `left`; of equals
 /// a small one.
 fn best_closure(nodes: &[Node], ancestors: &[u64], left: u64, flow: &mut Flow) -> u64 {
+    if left.count_ones() == 1 {
+        return left;
+    }
     let better = |a: FeeFrac, b: FeeFrac| a.cmp_rate(b).then_with(|| b.weight.cmp(&a.weight));
     let mut best = bits(left)
         .map(|at| ancestors[at] & left)
         .max_by(|a, b| better(sum(nodes, *a), sum(nodes, *b)))
         .unwrap_or(left);
-    if best == left {
-        return best;
-    }
     while let Some(improved) = closure_above(nodes, left, sum(nodes, best), flow) {
         best = improved;
     }

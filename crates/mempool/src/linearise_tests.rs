@@ -30,6 +30,23 @@ fn children_pay_together() {
     assert_eq!(result.chunks[1], (FeeFrac { fee: 50, weight: 100 }, 1));
 }
 
+/// All that is left is the best ancestor set, and still less than what its last transaction leaves
+/// when it stays out.
+#[test]
+fn the_whole_is_not_best_because_one_wants_it_all() {
+    let result = linearise(&[
+        node(405, 35, &[]),
+        node(0, 1, &[]),
+        node(57, 1, &[0, 1]),
+        node(233, 29, &[]),
+        node(0, 1, &[]),
+        node(401, 4, &[0, 1, 3, 4]),
+        node(493, 32, &[2, 5]),
+    ]);
+    assert_eq!(result.chunks[0], (FeeFrac { fee: 1_096, weight: 71 }, 6));
+    assert_eq!(result.chunks[1], (FeeFrac { fee: 493, weight: 32 }, 1));
+}
+
 #[test]
 fn equal_feerates_make_separate_chunks() {
     let result = linearise(&[node(100, 100, &[]), node(100, 100, &[0]), node(100, 100, &[1])]);
