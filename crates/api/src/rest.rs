@@ -257,6 +257,9 @@ async fn block(
         Err(ReadError::NotStored) => {
             return Err(not_found(format!("{} not available (not fully downloaded)", asked.path)));
         }
+        Err(ReadError::Pruned) => {
+            return Err(not_found(format!("{} not available (pruned data)", asked.path)));
+        }
         Err(ReadError::Store(_) | ReadError::Damaged(_)) => {
             return Err(Refusal(500, format!("I/O error reading {}", asked.path)));
         }
@@ -292,7 +295,7 @@ async fn undo(view: &ChainView, hash: BlockHash) -> Result<Option<Arc<BlockUndo>
     let view = view.clone();
     match reading(move || view.undo(&hash)).await? {
         Ok(undo) => Ok(Some(undo)),
-        Err(ReadError::NotStored) => Ok(None),
+        Err(ReadError::NotStored | ReadError::Pruned) => Ok(None),
         Err(ReadError::Store(_) | ReadError::Damaged(_)) => Err(Refusal(
             500,
             "Undo data expected but can't be read. This could be due to disk corruption or a conflict with a pruning event.".into(),
