@@ -32,7 +32,7 @@ def until_log(marker, chain_dir):
 
     def judge(command):
         with tempfile.TemporaryDirectory() as datadir:
-            command += f" -datadir={datadir} -port=18590 -rpcport=18591"
+            command += f" -datadir={datadir} -port=18590 -rpcport=18595"
             process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             log = Path(datadir, chain_dir, "debug.log")
