@@ -255,7 +255,8 @@ impl Node {
         let blocks_only = config.p2p.peer.sync.ignore_incoming_txs;
         status(&log, door.as_deref(), "Loading P2P addresses\u{2026}");
         let peers = PeerHandle::start(
-            config.p2p.peer,
+            // From the first connection on: see `import`.
+            ironpeer_peer::Config { importing: true, ..config.p2p.peer },
             ironpeer_peer::Parts {
                 rooms: Rooms::new(chain.clone(), mempool.clone()),
                 clock: Arc::clone(&clock),
@@ -506,7 +507,6 @@ struct Import {
 async fn import(context: NodeContext, import: Import) {
     let NodeContext { log, chain, mempool, peers, shutdown, .. } = context;
     let told = |error: &ImportError, what: &str| log.log(LogLine::warning(format!("{what}: {error}")));
-    peers.set_importing(true);
     if chain.view().reindexing()
         && let Err(error) = chain.reindex().await
     {
@@ -527,7 +527,7 @@ async fn import(context: NodeContext, import: Import) {
     }
     // It fails only once the chain has stopped.
     let _ = chain.activate_best_chain().await;
-    peers.set_importing(false);
+    peers.import_done();
     if import.stop_after {
         log.log(LogLine::info("Stopping after block import"));
         shutdown.cancel();

@@ -33,6 +33,9 @@ async fn start(config: Config) -> Node {
     Node::start(config, clock, log, CancellationToken::new()).await.unwrap()
 }
 
+/// A `pong` with its frame.
+const PONG_BYTES: u64 = 32;
+
 fn anyone() -> ScriptBuf {
     ironpeer_mining::anyone_can_spend()
 }
@@ -70,6 +73,18 @@ async fn a_found_block_is_announced_although_shutdown_began() {
             Followed::Lagged { tip: new, .. } => tip = new,
             Followed::Closed => panic!("the other node stopped"),
         }
+    }
+    // And that has said how it wants to hear of it: a pong follows all that was said before.
+    let pongs = || {
+        let peer = other.context().peers.peers().pop()?;
+        let bytes = peer.bytes_recv_per_msg.iter().find(|(name, _)| *name == "pong")?.1;
+        Some(bytes / PONG_BYTES)
+    };
+    for count in 1..=2 {
+        while pongs() < Some(count) {
+            tokio::task::yield_now().await;
+        }
+        other.context().peers.ping_all();
     }
     let (mut found, _) = miner.context().chain.events();
     let mining = miner.context().mining.clone();

@@ -66,6 +66,9 @@ pub struct Config {
     pub send_buffer_bytes: usize,
     /// Start with the network on (`-networkactive`).
     pub network_active: bool,
+    /// Start while blocks are being imported: until [`crate::PeerHandle::import_done`] is
+    /// called, no headers or blocks are asked for.
+    pub importing: bool,
     /// Networks automatic connections are made to (`-onlynet`).
     pub reachable: Vec<Network>,
     /// Buckets of the address manager can be predicted (`-test=addrman`).
@@ -94,6 +97,7 @@ impl Config {
             max_upload_target: 0,
             send_buffer_bytes: limits::SEND_QUEUE_SOFT_BYTES,
             network_active: true,
+            importing: false,
             reachable: vec![Network::Ipv4, Network::Ipv6],
             deterministic_addrman: false,
         }

@@ -240,9 +240,10 @@ impl PeerHandle {
         self.shell.dispatch(actions);
     }
 
-    /// While blocks are imported or reindexed, peers' blocks and headers are not looked at.
-    pub fn set_importing(&self, importing: bool) {
-        self.shell.sync.lock().set_importing(importing);
+    /// Blocks are imported or reindexed no more (see [`crate::Config::importing`]): peers' headers
+    /// and blocks are looked at from now on.
+    pub fn import_done(&self) {
+        self.shell.sync.lock().set_importing(false);
     }
 
     /// Asks a peer for a block (`getblockfrompeer`).

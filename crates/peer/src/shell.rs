@@ -145,6 +145,7 @@ impl Shell {
         let magic = Magic::from_bytes(config.sync.params.magic);
         let mut sync = Sync::new(config.sync.clone(), rng.r#gen());
         sync.set_network_active(config.network_active);
+        sync.set_importing(config.importing);
         sync.set_debug(|category| parts.log.enabled(category));
         sync.set_local_address(local.keys().next().map(|service| PeerAddress {
             time: u32::try_from(parts.clock.unix()).unwrap_or(0),

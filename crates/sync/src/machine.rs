@@ -299,7 +299,8 @@ impl Sync {
         };
     }
 
-    /// Whether blocks are being imported or reindexed (Core's `LoadingBlocks`).
+    /// Whether blocks are being imported or reindexed (Core's `LoadingBlocks`). To be set before
+    /// there are peers: an answer that comes meanwhile is lost, and not asked for again.
     pub const fn set_importing(&mut self, importing: bool) {
         self.importing = importing;
     }
@@ -607,6 +608,7 @@ impl Sync {
             return;
         }
         self.maybe_send_addr(cx, id);
+        self.answer_late(cx, id);
         self.maybe_send_sendheaders(cx, id);
         self.start_headers_sync(cx, id);
         self.announce_blocks(cx, id);

@@ -3,7 +3,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::{BlockHash, Transaction, Work, Wtxid};
 use ironpeer_primitives::{HeaderInfo, Height, PeerId, UnixTime};
-use ironpeer_wire::{Inventory, Service};
+use ironpeer_wire::{Inventory, Locator, Service};
 use rand::RngCore;
 
 use crate::addr::AddrRelay;
@@ -164,6 +164,8 @@ pub struct Peer {
     /// When header download takes too long; `None` after it once caught up.
     pub headers_sync_timeout: Option<Micros>,
     pub last_getheaders: Option<Micros>,
+    /// Its last request for headers that came while blocks were being imported.
+    pub unanswered_getheaders: Option<Locator>,
     pub inv_triggered_getheaders: bool,
     pub presync: Option<Box<Presync>>,
     pub pending_headers: Option<PendingHeaders>,
@@ -246,6 +248,7 @@ impl Peer {
             sync_started: false,
             headers_sync_timeout: None,
             last_getheaders: None,
+            unanswered_getheaders: None,
             inv_triggered_getheaders: false,
             presync: None,
             pending_headers: None,

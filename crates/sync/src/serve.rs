@@ -327,6 +327,9 @@ impl Sync {
             cx.debug(LogCategory::Net, || {
                 format!("Ignoring getheaders from peer={id} while importing/reindexing")
             });
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.unanswered_getheaders = Some(locator.clone());
+            }
             return;
         }
         let tip = cx.chain.tip();
@@ -376,6 +379,18 @@ impl Sync {
             peer.best_sent = Some(last.map_or_else(|| KnownBlock::from(tip), KnownBlock::from));
         }
         self.send(cx, id, Message::Headers(headers));
+    }
+
+    /// Answers what was asked while blocks were being imported. Core leaves it unanswered, and
+    /// the peer asks nothing more for two minutes.
+    pub(crate) fn answer_late(&mut self, cx: &mut Cx<'_>, id: PeerId) {
+        if self.importing {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if let Some(locator) = peer.unanswered_getheaders.take() {
+            self.on_getheaders(cx, id, &locator);
+        }
     }
 
     pub(crate) fn on_mempool(&mut self, cx: &mut Cx<'_>, id: PeerId) {

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use bitcoin::Work;
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Work};
 use ironpeer_primitives::{ChainRead, Height};
 use ironpeer_sync::{ConnectionKind, Permissions};
-use ironpeer_wire::{DecodeError, Inventory, Malformed, Message};
+use ironpeer_wire::{DecodeError, Inventory, Locator, Malformed, Message};
 
 use crate::model::{mine_chain, params};
 use crate::node::{Node, headers_of};
@@ -232,4 +232,37 @@ fn nothing_is_taken_from_peers_while_blocks_are_imported() {
     node.say(peer, Message::Block(Arc::new(genesis)));
     assert!(node.logged("Unexpected block message received from peer 0"));
     assert_eq!(node.tree.best_header().height, Height(0));
+}
+
+/// A node that asks before our import ends is not left without an answer.
+#[test]
+fn requests_for_headers_are_answered_once_blocks_are_imported() {
+    let (mut node, _) = behind(3);
+    let genesis = node.tree.params.genesis.block_hash();
+    node.sync.set_importing(true);
+    let peer = node.connect(ConnectionKind::Inbound);
+    node.say(peer, Message::GetHeaders(Locator { hashes: vec![genesis], stop: BlockHash::all_zeros() }));
+    assert!(node.logged("Ignoring getheaders from peer=0 while importing/reindexing"));
+    node.wait_seconds(1);
+    let headers =
+        |heard: Vec<Message>| heard.into_iter().filter(|m| matches!(m, Message::Headers(_))).count();
+    assert_eq!(headers(node.heard(peer)), 0);
+    node.sync.set_importing(false);
+    node.wait_seconds(1);
+    assert_eq!(headers(node.heard(peer)), 1);
+    node.wait_seconds(1);
+    assert_eq!(headers(node.heard(peer)), 0, "once");
+}
+
+/// Headers asked for before an import would come when they are not looked at.
+#[test]
+fn no_headers_are_asked_for_before_blocks_are_imported() {
+    let (mut node, _) = behind(3);
+    node.sync.set_importing(true);
+    let peer = node.connect(ConnectionKind::OutboundFullRelay);
+    node.wait_seconds(1);
+    assert!(getheaders(&node.heard(peer)).is_none());
+    node.sync.set_importing(false);
+    node.wait_seconds(1);
+    assert!(getheaders(&node.heard(peer)).is_some());
 }
