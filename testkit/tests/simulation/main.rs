@@ -1,8 +1,8 @@
 //! Networks of whole nodes on one thread: the protocol machine, the chain and the mempool of each
 //! are the real ones, without the shells around them. Messages go through the wire format, take
 //! time and are lost; connections break; nodes are killed and come back; the network falls apart
-//! and comes together; some peers stall and some lie. Everything comes from a seed; a failing one is named by the panic and
-//! replayed with `IRONPEER_SIM_SEED=7`; `IRONPEER_SIM_SEED=100-200` runs more of them.
+//! and comes together; some peers stall and some lie. Everything comes from a seed; a failing one is
+//! named by the panic and replayed with `IRONPEER_SIM_SEED=7`; `IRONPEER_SIM_SEED=100-200` runs more of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod faults;
@@ -13,6 +13,8 @@ mod wallet;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use bitcoin::Txid;
+use ironpeer_sync::Permissions;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
@@ -179,4 +181,72 @@ fn a_block_crosses_a_line_of_ten_within_seconds() {
     let begun = net.now();
     net.settle(20, "second block");
     assert!(net.now() - begun < 15 * SECOND, "{} s", (net.now() - begun) / SECOND);
+}
+
+/// btcd's endless waits, "sync_race": whichever one message is lost, the chain is complete soon.
+#[test]
+fn btcd_getdata_infinite_wait_any_one_lost_message_is_survived() {
+    const BLOCKS: usize = 20;
+    let mut messages = 0;
+    for lost in 0..u64::MAX {
+        // Two servers, so that there is another to turn to.
+        let mut net = Net::new(9, vec![Role::Honest; 3], vec![[2, 0], [2, 1], [0, 1]], 1);
+        for _ in 0..BLOCKS {
+            net.pass(60 * SECOND);
+            net.mine(0);
+        }
+        net.pass(2 * 24 * 60 * 60 * SECOND);
+        net.lose = Some(lost);
+        net.tick = 4 * SECOND;
+        net.settle(2 * 3_600, &format!("message {lost} lost"));
+        if net.sequence <= lost {
+            break;
+        }
+        messages = lost;
+    }
+    assert!(messages > 2 * BLOCKS as u64, "{messages}");
+}
+
+/// Pays at both ends of a line of five and says how many milliseconds later every node has all
+/// of it.
+fn line_relay_time(seed: u64, payments: usize, permissions: Permissions) -> i64 {
+    let line = (0..4).map(|n| [n, n + 1]).collect();
+    let mut net = Net::new(seed, vec![Role::Honest; 5], line, 1);
+    net.permissions = permissions;
+    net.delays = 200..1_000;
+    net.tick = SECOND / 10;
+    net.fund(0);
+    net.run(10);
+    net.mine(0);
+    net.settle(600, "first blocks");
+    net.run(60);
+    let begun = net.now();
+    let paid: Vec<Option<Txid>> = (0..payments).map(|n| net.pay(if n % 2 == 0 { 0 } else { 4 })).collect();
+    assert!(paid.iter().all(Option::is_some));
+    while net.nodes.iter().any(|node| node.txids().len() < payments) {
+        assert!(net.now() < begun + 600 * SECOND, "payments do not spread");
+        net.step();
+    }
+    (net.now() - begun) / 1_000
+}
+
+/// With the permission that Core's tests give all nodes (`noban,in,out`) nothing is held back:
+/// what is paid is everywhere as soon as messages can carry it.
+#[test]
+fn transactions_cross_a_line_of_trusting_nodes_at_once() {
+    let no_ban = Permissions { no_ban: true, ..Permissions::default() };
+    for (payments, most) in [(1, 100), (50, 100), (150, 600)] {
+        let took = line_relay_time(1, payments, no_ban);
+        assert!(took <= most, "{payments}: {took} ms");
+    }
+}
+
+/// Without it each of the four hops holds them back by 2 seconds outwards or 5 inwards, and 70
+/// at a time, as Core does, so that nobody sees where a payment began.
+#[test]
+fn transactions_trickle_down_a_line_of_strangers() {
+    let mut times: Vec<i64> =
+        (0..5).map(|seed| line_relay_time(seed, 150, Permissions::default()) / 1_000).collect();
+    times.sort_unstable();
+    assert!((10..60).contains(&times[2]), "{times:?} s");
 }

@@ -1,6 +1,7 @@
 //! The network between the nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::node::{Node, World};
 use crate::wallet::{FEE, Purse, outputs, spend};
 
 pub const SECOND: i64 = 1_000_000;
-/// Microseconds between ticks.
+/// Microseconds between ticks, unless a test needs it finer or no finer.
 const TICK: i64 = SECOND / 2;
 /// Blocks a node must hold before its coins are spent, and one with coins for everybody.
 const FUNDING_BLOCKS: u32 = 101;
@@ -79,8 +80,17 @@ pub struct Net {
     links: Vec<Link>,
     /// Messages under way by time of arrival.
     under_way: BTreeMap<(i64, u64), Delivery>,
-    sequence: u64,
+    /// Messages sent so far.
+    pub sequence: u64,
     rng: ChaCha12Rng,
+    /// Microseconds between ticks.
+    pub tick: i64,
+    /// Microseconds a message takes.
+    pub delays: Range<i64>,
+    /// What nodes may do at the nodes that connect to them, and they at these.
+    pub permissions: Permissions,
+    /// Number of the one message that is lost.
+    pub lose: Option<u64>,
     /// Share of messages lost.
     pub loss: f64,
     /// Chance a second that a connection breaks.
@@ -129,6 +139,10 @@ impl Net {
             under_way: BTreeMap::new(),
             sequence: 0,
             rng: ChaCha12Rng::seed_from_u64(seed),
+            tick: TICK,
+            delays: 5_000..400_000,
+            permissions: Permissions::default(),
+            lose: None,
             loss: 0.0,
             resets: 0.0,
             cut: BTreeSet::new(),
@@ -189,7 +203,7 @@ impl Net {
                 kind,
                 addr: Service::from(std::net::SocketAddr::from(([8, 8, 4, other as u8], 8333))),
                 services: ServiceFlags::NONE,
-                permissions: Permissions::default(),
+                permissions: self.permissions,
                 network_group: other as u64,
             };
             self.nodes[ends[end]].event(Event::Connected { peer: peers[end], connection });
@@ -246,12 +260,12 @@ impl Net {
     fn put_under_way(&mut self, link: usize, peers: [PeerId; 2], from: usize, message: Message) {
         let number = self.sequence;
         self.sequence += 1;
-        if self.rng.gen_bool(self.loss) {
+        if self.rng.gen_bool(self.loss) || self.lose == Some(number) {
             self.links[link].broken |= is_said_once(&message);
             return;
         }
         // One after the other on each connection.
-        let delay = self.rng.gen_range(5_000..400_000);
+        let delay = self.rng.gen_range(self.delays.clone());
         let arrives = (self.now() + delay).max(self.links[link].busy_until[from] + 1);
         self.links[link].busy_until[from] = arrives;
         self.under_way.insert((arrives, number), (link, peers, from, message));
@@ -327,8 +341,8 @@ impl Net {
         self.collect();
     }
 
-    fn step(&mut self) {
-        let until = self.now() + TICK;
+    pub fn step(&mut self) {
+        let until = self.now() + self.tick;
         while let Some((&(time, _), _)) = self.under_way.first_key_value() {
             if time > until {
                 break;
@@ -344,7 +358,7 @@ impl Net {
             let state = &self.links[link];
             if state.peers.is_some() {
                 let ends = self.is_cut(link) || state.broken;
-                if ends || self.rng.gen_bool(self.resets * TICK as f64 / SECOND as f64) {
+                if ends || self.rng.gen_bool(self.resets * self.tick as f64 / SECOND as f64) {
                     self.close(link);
                 }
             } else if !state.given_up && state.retry_at <= self.now() && !self.is_cut(link) {

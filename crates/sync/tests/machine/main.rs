@@ -1,4 +1,5 @@
-//! The protocol machine against a model of the chain and mempool, alone and in networks.
+//! The protocol machine of one node against a model of the chain and mempool. Networks of whole
+//! nodes are simulated in `testkit/tests/simulation`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod addr;
@@ -11,4 +12,3 @@ mod model;
 mod node;
 mod relay;
 mod serve;
-mod sim;

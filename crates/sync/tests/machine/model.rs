@@ -452,11 +452,6 @@ impl Pool {
     pub fn len(&self) -> usize {
         self.entries.len()
     }
-
-    pub fn wtxids(&self) -> Vec<Wtxid> {
-        self.entries.keys().copied().collect()
-    }
-
     pub fn accept(&mut self, tx: &Arc<Transaction>, now: UnixTime) -> Result<(), TxReject> {
         self.checked += 1;
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
