@@ -19,6 +19,20 @@ pub const DECODED_BYTES_PER_BYTE: usize = 3;
 /// flood of blocks. Smaller: the writer starves in initial sync.
 pub const COMMAND_QUEUE_BYTES: usize = 32 << 20;
 
+/// Share of `-dbcache`, one in so many, that the coins' database gets as block cache, and as much
+/// again as write buffer.
+pub const COINS_DATABASE_SHARE: usize = 8;
+
+/// Most of either. Larger: taken from cached coins, which spare more reads. Smaller: write stalls
+/// while coins are flushed.
+pub const COINS_DATABASE_MAX_BYTES: usize = 64 << 20;
+
+/// The same of the block index's database, which is read at start and written a little.
+pub const INDEX_DATABASE_SHARE: usize = 32;
+
+/// Most of either. Larger: memory to no end. Smaller: more tiny tables to compact.
+pub const INDEX_DATABASE_MAX_BYTES: usize = 8 << 20;
+
 /// Bytes each command is charged at least, so that small ones are bounded in number too.
 pub const COMMAND_MIN_BYTES: usize = 64 << 10;
 

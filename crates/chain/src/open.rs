@@ -102,6 +102,8 @@ impl Chain {
         checker: Arc<dyn Checker>,
     ) -> Result<(ChainHandle, ChainThread), OpenError> {
         let core = open_core(config, clock, log, Arc::clone(&pool), checker)?;
+        // Bounded by `queue_space`, of which each command holds a part. A bounded channel would keep
+        // what a stopped writer leaves in it, and the callers waiting.
         let (commands, queue) = crossbeam_channel::unbounded();
         let handle = ChainHandle {
             shared: Arc::clone(&core.shared),
@@ -179,12 +181,12 @@ fn places(config: &Config, log: &dyn LogSink) -> Result<Places, OpenError> {
             if config.reindex == Reindex::All && disk.exists(&journal) {
                 disk.remove(&journal).map_err(|error| OpenError::Failed(error.to_string()))?;
             }
-            let small = config.params.mockable;
+            let memory = Memory::of(config);
             Places {
                 // Before anything else lies in the folder: only an empty one gets a random key.
                 files: open_files(&disk, blocks_dir, config)?,
-                index: open_kv(disk.as_ref(), &index, "block index", config, small)?,
-                coins: open_kv(disk.as_ref(), &coins, "coins", config, small)?,
+                index: open_kv(disk.as_ref(), &index, "block index", config, memory.index)?,
+                coins: open_kv(disk.as_ref(), &coins, "coins", config, memory.coins)?,
                 journal,
                 disk,
             }
@@ -204,24 +206,43 @@ fn places(config: &Config, log: &dyn LogSink) -> Result<Places, OpenError> {
     Ok(places)
 }
 
+/// What `-dbcache` is shared out to: the memory of the databases comes out of it.
+struct Memory {
+    coins: FjallConfig,
+    index: FjallConfig,
+    /// What is left for cached coins.
+    cached_coins: usize,
+}
+
+impl Memory {
+    fn of(config: &Config) -> Self {
+        let total = config.cache_bytes;
+        if config.params.mockable {
+            return Self { coins: FjallConfig::small(), index: FjallConfig::small(), cached_coins: total };
+        }
+        let coins = (total / limits::COINS_DATABASE_SHARE).min(limits::COINS_DATABASE_MAX_BYTES);
+        let index = (total / limits::INDEX_DATABASE_SHARE).min(limits::INDEX_DATABASE_MAX_BYTES);
+        let large = |bytes: usize| FjallConfig::large(bytes as u64, bytes as u64);
+        Self {
+            coins: large(coins),
+            index: large(index),
+            // A block cache and a write buffer each.
+            cached_coins: total - 2 * coins - 2 * index,
+        }
+    }
+}
+
 fn open_kv(
     disk: &dyn Disk,
     dir: &Path,
     kind: &str,
     config: &Config,
-    small: bool,
+    mut settings: FjallConfig,
 ) -> Result<Arc<dyn Kv>, OpenError> {
     claim_folder(disk, dir, kind, FORMAT).map_err(|error| match error {
         StoreError::Foreign { path } => OpenError::Foreign { path },
         other => other.into(),
     })?;
-    /// Share of `-dbcache` that the databases' own block caches get, one in so many.
-    const CACHE_SHARE: u64 = 8;
-    let mut settings = if small {
-        FjallConfig::small()
-    } else {
-        FjallConfig::large((config.cache_bytes as u64 / CACHE_SHARE).max(8 << 20))
-    };
     settings.hook.clone_from(&config.fail_hook);
     let spaces =
         [SpaceConfig { name: "rows", expect_hits: true }, SpaceConfig { name: "meta", expect_hits: true }];
@@ -352,13 +373,16 @@ fn build_tree(stored: &Stored, genesis: &bitcoin::Block) -> Result<HeaderTree, O
 }
 
 pub(crate) fn open_core(
-    config: Config,
+    mut config: Config,
     clock: Arc<dyn Clock>,
     log: Arc<dyn LogSink>,
     pool: Arc<rayon::ThreadPool>,
     checker: Arc<dyn Checker>,
 ) -> Result<Core, OpenError> {
     let places = places(&config, log.as_ref())?;
+    if matches!(config.location, Location::Disk { .. }) {
+        config.cache_bytes = Memory::of(&config).cached_coins;
+    }
     let files = places.files;
     let opened = Journal::open(Arc::clone(&places.disk), &places.journal)?;
     let mut stored = read_index(places.index.as_ref(), &opened.records)?;

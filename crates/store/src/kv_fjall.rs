@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
 use crate::limits::{
-    KV_LOG_BYTES, KV_MEMTABLE_BYTES, KV_OPEN_FILES, SMALL_KV_CACHE_BYTES, SMALL_KV_LOG_BYTES,
-    SMALL_KV_MEMTABLE_BYTES,
+    KV_LOG_BYTES, KV_OPEN_FILES, SMALL_KV_CACHE_BYTES, SMALL_KV_LOG_BYTES, SMALL_KV_MEMTABLE_BYTES,
 };
 use crate::{
     Batch, BatchOp, Disk, DiskOp, Durability, FailHook, FailPoint, Kv, KvIter, KvRead, OsDisk, Space,
@@ -55,14 +54,8 @@ impl FjallConfig {
 
     /// For a public network.
     #[must_use]
-    pub fn large(cache_bytes: u64) -> Self {
-        Self {
-            cache_bytes,
-            memtable_bytes: KV_MEMTABLE_BYTES,
-            log_bytes: KV_LOG_BYTES,
-            workers: 2,
-            hook: None,
-        }
+    pub fn large(cache_bytes: u64, memtable_bytes: u64) -> Self {
+        Self { cache_bytes, memtable_bytes, log_bytes: KV_LOG_BYTES, workers: 2, hook: None }
     }
 }
 

@@ -49,10 +49,6 @@ pub const SMALL_KV_CACHE_BYTES: u64 = 1024 * 1024;
 /// tiny tables to compact.
 pub const SMALL_KV_MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Write buffer of each keyspace of a full-size store. Larger: longer recovery. Smaller: write
-/// stalls during the initial download.
-pub const KV_MEMTABLE_BYTES: u64 = 64 * 1024 * 1024;
-
 /// Write-ahead log of a full-size key-value store. Larger: longer recovery. Smaller: flushes of
 /// half-empty write buffers.
 pub const KV_LOG_BYTES: u64 = 512 * 1024 * 1024;
