@@ -1,4 +1,4 @@
-//! `-daemon` and `-daemonwait`, seen from the terminal they were started in.
+//! What a terminal shows: of `-daemon` and `-daemonwait`, and of options that cannot stand.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -102,4 +102,108 @@ fn a_start_that_fails_in_the_background_is_told_in_the_foreground() {
     let wrong = daemon(dir.path(), &["-daemonwait", "-maxconnections=-1"]);
     assert_eq!(text(&wrong.stderr), "Error: -maxconnections must be greater or equal than zero\n");
     assert_eq!(text(&wrong.stdout), "");
+}
+
+/// Options that cannot stand, and all that the terminal shows: one for each step that finds such
+/// a thing. `{dir}` is the data directory.
+const WRONG_OPTIONS: &[(&str, &str)] = &[
+    ("-moon", "Error parsing command line arguments: Invalid parameter -moon"),
+    ("stop", "Command line contains unexpected token 'stop', see bitcoind -h for a list of options."),
+    ("-datadir={dir}/moon", "Specified data directory \"{dir}/moon\" does not exist."),
+    (
+        "-prune=1 -reindex-chainstate",
+        "Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.",
+    ),
+    (
+        "-pid=moon/pid",
+        "Unable to create the PID file '{dir}/regtest/moon/pid': No such file or directory (2)",
+    ),
+    ("-debuglogfile=moon/log", "Could not open debug log file {dir}/regtest/moon/log"),
+];
+
+#[test]
+fn wrong_options_end_the_start_with_cores_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    // A start that nothing is wrong with ends here.
+    let _taken = TcpListener::bind(("127.0.0.1", process::port(0))).unwrap();
+    let shown = dir.path().display().to_string();
+    for (line, error) in WRONG_OPTIONS {
+        let line = line.replace("{dir}", &shown);
+        let ended = daemon(dir.path(), &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(text(&ended.stderr), format!("Error: {}\n", error.replace("{dir}", &shown)), "{line}");
+        assert_eq!(ended.status.code(), Some(1), "{line}");
+    }
+}
+
+/// The same for what stands in the files.
+#[test]
+fn wrong_files_end_the_start_with_cores_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    let _taken = TcpListener::bind(("127.0.0.1", process::port(0))).unwrap();
+    let port = format!("-rpcport={}", process::port(0));
+    let shown = dir.path().display().to_string();
+    for (file, contents, error) in [
+        ("bitcoin.conf", "server", "Error reading configuration file: parse error on line 1: server"),
+        (
+            "bitcoin.conf",
+            "\n#\nnoserver",
+            "Error reading configuration file: parse error on line 3: noserver, if you intended to specify a negated option, use noserver=1 instead",
+        ),
+        (
+            "bitcoin.conf",
+            "-server=1",
+            "Error reading configuration file: parse error on line 1: -server=1, options in configuration file must be specified without leading -",
+        ),
+        (
+            "bitcoin.conf",
+            "rpcpassword=a#b",
+            "Error reading configuration file: parse error on line 1, using # in rpcpassword can be ambiguous and should be avoided",
+        ),
+        (
+            "bitcoin.conf",
+            "conf=a",
+            "Error reading configuration file: conf cannot be set in the configuration file; use includeconf= if you want to include additional config files",
+        ),
+        (
+            "bitcoin.conf",
+            "includeconf=moon.conf",
+            "Error reading configuration file: Failed to include configuration file moon.conf",
+        ),
+        (
+            "bitcoin.conf",
+            "signet=1",
+            "Invalid combination of -regtest, -signet, -testnet, -testnet4 and -chain. Can use at most one.",
+        ),
+        (
+            "bitcoin.conf",
+            "wallet=a\naddnode=127.0.0.1",
+            "Config setting for -addnode only applied on regtest network when in [regtest] section.\nConfig setting for -wallet only applied on regtest network when in [regtest] section.\n",
+        ),
+        (
+            "regtest/settings.json",
+            "{",
+            "Settings file could not be read:\n- Settings file {dir}/regtest/settings.json does not contain valid JSON. This may be caused by a crash, power loss, full disk, or storage error, and can be fixed by removing the file, which will reset settings to default values.",
+        ),
+        (
+            "regtest/settings.json",
+            "\"a\"",
+            "Settings file could not be read:\n- Found non-object value \"a\" in settings file {dir}/regtest/settings.json",
+        ),
+        (
+            "regtest/settings.json",
+            "{\"a\":1,\"a\":2}",
+            "Settings file could not be read:\n- Found duplicate key a in settings file {dir}/regtest/settings.json",
+        ),
+    ] {
+        let path = dir.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, contents.replace("{dir}", &shown)).unwrap();
+        let ended = Command::new(env!("CARGO_BIN_EXE_ironpeer"))
+            .args([format!("-datadir={shown}").as_str(), "-regtest", &port])
+            .output()
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text(&ended.stderr), format!("Error: {}\n", error.replace("{dir}", &shown)), "{contents}");
+        assert_eq!(ended.status.code(), Some(1), "{contents}");
+    }
 }
