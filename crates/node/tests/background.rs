@@ -1,8 +1,10 @@
-//! What a terminal shows: of `-daemon` and `-daemonwait`, and of options that cannot stand.
+//! What a terminal shows: of `-daemon` and `-daemonwait`, of options that cannot stand, and of the
+//! tools that need no node.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use ironpeer_testkit as process;
 
@@ -206,4 +208,62 @@ fn wrong_files_end_the_start_with_cores_texts() {
         assert_eq!(text(&ended.stderr), format!("Error: {}\n", error.replace("{dir}", &shown)), "{contents}");
         assert_eq!(ended.status.code(), Some(1), "{contents}");
     }
+}
+
+/// Exit code, standard output and standard error of a tool that was given `input`.
+fn tool(program: &str, words: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut tool = Command::new(program)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that reads nothing may be gone already.
+    let _ = tool.stdin.take().unwrap().write_all(input.as_bytes());
+    let ended = tool.wait_with_output().unwrap();
+    (ended.status.code(), text(&ended.stdout).to_owned(), text(&ended.stderr).to_owned())
+}
+
+#[test]
+fn the_transaction_tool_reads_words_and_standard_input() {
+    let tx = |words: &[&str], input| tool(env!("CARGO_BIN_EXE_ironpeer-tx"), words, input);
+    let good = |out: &str| (Some(0), out.to_owned(), String::new());
+    let bad = |error: &str| (Some(1), String::new(), error.to_owned());
+    assert_eq!(tx(&["-create", "nversion=1"], ""), good("01000000000000000000\n"));
+    assert_eq!(tx(&["-", "locktime=1"], "01000000000000000000\n"), good("01000000000001000000\n"));
+    assert_eq!(
+        tx(&["-txid", "01000000000000000000"], ""),
+        good("d21633ba23f70118185227be58a63527675641ad37967e2aa461559f577aec43\n")
+    );
+    let (_, json, _) = tx(&["-json", "-create", "outdata=ff"], "");
+    assert!(json.starts_with("{\n    \"txid\": \""), "{json}");
+    assert!(json.contains("\n            \"value\": 0.00000000,\n"), "{json}");
+    assert_eq!(tx(&["-moon"], ""), bad("Error parsing command line arguments: Invalid parameter -moon\n"));
+    assert_eq!(tx(&["-chain=moon"], ""), bad("Error: Unknown chain moon.\n"));
+    assert_eq!(tx(&["-json"], ""), bad("error: too few parameters\n"));
+    assert_eq!(tx(&["-create", "moon"], ""), bad("error: unknown command\n"));
+    let (code, out, error) = tx(&[], "");
+    assert_eq!((code, error.as_str()), (Some(1), "Error: too few parameters\n"));
+    assert!(out.starts_with("Bitcoin Core bitcoin-tx utility version v31.0.0"), "{out}");
+    assert!(out.contains("\nCommands:\n\n  delin=N\n"), "{out}");
+    assert_eq!(tx(&["-version"], "").1.lines().count(), 2);
+}
+
+#[test]
+fn the_utility_grinds_and_names_networks() {
+    let util = |words: &[&str]| tool(env!("CARGO_BIN_EXE_ironpeer-util"), words, "");
+    let bad = |error: &str| (Some(1), String::new(), format!("{error}\n"));
+    assert_eq!(util(&["-regtest", "netmagic"]), (Some(0), "fabfb5da\n".to_owned(), String::new()));
+    assert_eq!(util(&["netmagic", "1"]), bad("netmagic does not take arguments"));
+    assert_eq!(util(&[]), bad("Error: must specify a command"));
+    assert_eq!(util(&["mine"]), bad("Error parsing command line arguments: Invalid command 'mine'"));
+    assert_eq!(util(&["grind"]), bad("Must specify block header to grind"));
+    let header = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header;
+    let bytes = bitcoin::consensus::encode::serialize_hex(&header);
+    let (code, ground, _) = util(&["grind", &bytes]);
+    assert_eq!(code, Some(0));
+    // All but the nonce stays.
+    assert_eq!((&ground[..152], ground.len()), (&bytes[..152], 161));
+    assert!(util(&["-help"]).1.contains("grind <hex-block-header>"));
 }
