@@ -56,7 +56,12 @@ def link_tests(core: pathlib.Path, build: pathlib.Path) -> None:
 
 def write_config(core: pathlib.Path, build: pathlib.Path, binaries: pathlib.Path) -> None:
     (build / "bin").mkdir()
-    for ours, theirs in (("ironpeer", "bitcoind"), ("ironpeer-cli", "bitcoin-cli")):
+    for ours, theirs in (
+        ("ironpeer", "bitcoind"),
+        ("ironpeer-cli", "bitcoin-cli"),
+        ("ironpeer-tx", "bitcoin-tx"),
+        ("ironpeer-util", "bitcoin-util"),
+    ):
         (build / "bin" / theirs).symlink_to(binaries / ours)
     config = f"""[environment]
 CLIENT_NAME=Bitcoin Core

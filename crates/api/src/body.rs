@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::limits::HEX_PIECE;
+use crate::limits::REPLY_PIECE;
 
 /// A reply's body.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) enum ReplyBody {
     Whole(Option<Bytes>),
     /// Sent as hex with a line's end.
     Hex(Hex),
+    /// Sent piece by piece; its place among large replies is free once the last piece is out.
+    Large { left: Bytes, place: Option<OwnedSemaphorePermit> },
 }
 
 /// Bytes on their way out as hex.
@@ -28,6 +31,10 @@ pub(crate) struct Hex {
 impl ReplyBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
+    }
+
+    pub(crate) fn large(bytes: impl Into<Bytes>, place: OwnedSemaphorePermit) -> Self {
+        Self::Large { left: bytes.into(), place: Some(place) }
     }
 
     pub(crate) fn hex(bytes: impl Into<Bytes>) -> Self {
@@ -49,8 +56,15 @@ impl Body for ReplyBody {
                 std::mem::take(&mut hex.line_end).then(|| Bytes::from_static(b"\n"))
             }
             Self::Hex(hex) => {
-                let piece = hex.left.split_to(hex.left.len().min(HEX_PIECE));
+                let piece = hex.left.split_to(hex.left.len().min(REPLY_PIECE));
                 Some(hex::encode(piece).into())
+            }
+            Self::Large { left, place } => {
+                let piece = left.split_to(left.len().min(REPLY_PIECE));
+                if left.is_empty() {
+                    *place = None;
+                }
+                Some(piece).filter(|piece| !piece.is_empty())
             }
         };
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
@@ -60,6 +74,7 @@ impl Body for ReplyBody {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Hex(hex) => hex.left.is_empty() && !hex.line_end,
+            Self::Large { left, .. } => left.is_empty(),
         }
     }
 
@@ -67,6 +82,11 @@ impl Body for ReplyBody {
         SizeHint::with_exact(match self {
             Self::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Self::Hex(hex) => hex.left.len() as u64 * 2 + u64::from(hex.line_end),
+            Self::Large { left, .. } => left.len() as u64,
         })
     }
 }
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

@@ -9,13 +9,14 @@ use std::time::Duration;
 use ironpeer_primitives::{Clock, LogCategory, LogLine, LogSink};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Credentials;
 use crate::call::Call;
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object, Repeat, Text, bare_text, type_name};
-use crate::limits::BATCH_YIELD;
+use crate::limits::{BATCH_YIELD, LARGE_REPLIES};
 use crate::table;
 
 /// The JSON-RPC door: open for callers from the start, answering -28 until the node is ready.
@@ -27,6 +28,8 @@ pub struct Door {
     active: Mutex<BTreeMap<u64, (String, Duration)>>,
     next_call: AtomicU64,
     errors: AtomicU64,
+    /// Places of large replies.
+    large: Arc<Semaphore>,
     pub(crate) log: Arc<dyn LogSink>,
     clock: Arc<dyn Clock>,
 }
@@ -49,16 +52,36 @@ pub(crate) struct DoorCounts {
 }
 
 /// An answer before it is HTTP.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub status: u16,
     /// Absent for refusals by whitelist and for notifications.
     pub body: Option<Value>,
+    /// Kept until a large answer is sent.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Answer {
     const fn empty(status: u16) -> Self {
-        Self { status, body: None }
+        Self { status, body: None, place: None }
+    }
+
+    const fn with(status: u16, body: Value) -> Self {
+        Self { status, body: Some(body), place: None }
+    }
+}
+
+/// Methods whose reply may be a block's or the mempool's worth of JSON.
+const LARGE: [&str; 4] = ["getblock", "getrawmempool", "getmempoolancestors", "getmempooldescendants"];
+
+/// Whether a request, or one of a batch, asks for a large reply.
+fn asks_for_much(value: &Value) -> bool {
+    let large = |request: &Value| {
+        request.get("method").and_then(Value::as_str).is_some_and(|method| LARGE.contains(&method))
+    };
+    match value {
+        Value::Array(requests) => requests.iter().any(large),
+        request => large(request),
     }
 }
 
@@ -164,7 +187,7 @@ impl Request {
             code::METHOD_NOT_FOUND => 404,
             _ => 500,
         };
-        Answer { status, body: Some(self.reply(Err(error))) }
+        Answer::with(status, self.reply(Err(error)))
     }
 }
 
@@ -202,6 +225,7 @@ impl Door {
             active: Mutex::new(BTreeMap::new()),
             next_call: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            large: Arc::new(Semaphore::new(LARGE_REPLIES)),
             log,
             clock,
         }
@@ -284,10 +308,21 @@ impl Door {
 
     /// Answers a request body.
     pub(crate) async fn answer(self: &Arc<Self>, body: &[u8], caller: &Caller) -> Answer {
-        let mut request = Request::new();
-        let Some(Text { value, repeats }) = json::read(body) else {
-            return request.refusal(RpcError::new(code::PARSE_ERROR, "Parse error"));
+        let Some(text) = json::read(body) else {
+            return Request::new().refusal(RpcError::new(code::PARSE_ERROR, "Parse error"));
         };
+        let place = if asks_for_much(&text.value) {
+            // The places are never closed.
+            Arc::clone(&self.large).acquire_owned().await.ok()
+        } else {
+            None
+        };
+        Answer { place, ..self.answer_text(text, caller).await }
+    }
+
+    async fn answer_text(self: &Arc<Self>, text: Text, caller: &Caller) -> Answer {
+        let Text { value, repeats } = text;
+        let mut request = Request::new();
         let allowed = self.credentials.allowed(&caller.user);
         if allowed.is_some() && !self.credentials.has_whitelist(&caller.user) {
             let user = &caller.user;
@@ -316,7 +351,7 @@ impl Door {
                 match result {
                     _ if request.is_notification() => Answer::empty(204),
                     Err(error) if !request.v2 => request.refusal(error),
-                    result => Answer { status: 200, body: Some(request.reply(result)) },
+                    result => Answer::with(200, request.reply(result)),
                 }
             }
             Value::Array(elements) => {
@@ -368,7 +403,7 @@ impl Door {
         if replies.is_empty() && !elements.is_empty() {
             return Answer::empty(204);
         }
-        Answer { status: 200, body: Some(Value::Array(replies)) }
+        Answer::with(200, Value::Array(replies))
     }
 
     fn log_call(&self, request: &Request, caller: &Caller) {

@@ -15,6 +15,7 @@ pub mod json;
 pub mod limits;
 mod methods;
 mod metrics;
+pub mod offline;
 mod openrpc;
 mod rest;
 mod results;

@@ -28,7 +28,7 @@ pub const REPEATS: usize = 100;
 pub const REST_BODY_BYTES: usize = 64 * 1024;
 
 /// REST requests under way, beside those of callers with a password, so that strangers take none of
-/// their places. Beyond it 503.
+/// their places. Whoever comes beyond it waits, and is answered 503 after [`REQUEST_DEADLINE`].
 pub const REST_REQUESTS: usize = 64;
 
 /// Open sockets of one door. Beyond it a new one takes the place of one that is not being served,
@@ -75,9 +75,6 @@ pub const ZMQ_HANDSHAKE: Duration = Duration::from_secs(30);
 /// Messages a ZMQ subscriber may leave unread unless told otherwise (`DEFAULT_ZMQ_SNDHWM`).
 pub const DEFAULT_ZMQ_HIGH_WATER_MARK: usize = 1_000;
 
-/// Requests under way beyond `-rpcthreads` before 503 (`DEFAULT_HTTP_WORKQUEUE`).
-pub const DEFAULT_WORK_QUEUE: usize = 64;
-
 /// Core's `DEFAULT_HTTP_THREADS`: requests it would run at once.
 pub const DEFAULT_THREADS: usize = 16;
 
@@ -85,9 +82,14 @@ pub const DEFAULT_THREADS: usize = 16;
 /// [`BODY_BYTES`].
 pub const BATCH_YIELD: usize = 64;
 
-/// Bytes turned into hex at a time while a reply is sent. Larger holds more of the text in memory
-/// for each slow reader; smaller makes more writes.
-pub const HEX_PIECE: usize = 64 * 1024;
+/// Bytes of a large reply turned into hex, or handed on, at a time while it is sent. Larger holds
+/// more of the text in memory for each slow reader; smaller makes more writes.
+pub const REPLY_PIECE: usize = 64 * 1024;
+
+/// Large replies being made or sent at a time; a full block in JSON takes about a hundred MB while
+/// it is made. Whoever asks for one beyond it waits. Larger: a crowd of callers fills the memory.
+/// Smaller: callers that read slowly keep others waiting.
+pub const LARGE_REPLIES: usize = 8;
 
 /// Headers, or filter headers, in one REST reply (Core's `MAX_REST_HEADERS_RESULTS`).
 pub const REST_HEADERS: usize = 2_000;

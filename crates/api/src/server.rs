@@ -16,9 +16,11 @@ use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, 
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironpeer_primitives::{LogCategory, LogLine};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,8 +42,9 @@ pub struct ServerConfig {
     pub allow: Vec<Subnet>,
     /// Requests Core would run at once (`-rpcthreads`).
     pub threads: usize,
-    /// Requests beyond that which may be under way before 503 (`-rpcworkqueue`).
-    pub work_queue: usize,
+    /// Requests beyond that which may be under way before 503 (`-rpcworkqueue`). Unless told, as
+    /// many as there are sockets: a caller that has one waits for its answer and is never refused.
+    pub work_queue: Option<usize>,
     /// How long an idle connection is kept (`-rpcservertimeout`).
     pub idle: Duration,
     /// Whether chain and mempool may be read without a password (`-rest`).
@@ -53,7 +56,7 @@ impl Default for ServerConfig {
         Self {
             allow: Vec::new(),
             threads: limits::DEFAULT_THREADS,
-            work_queue: limits::DEFAULT_WORK_QUEUE,
+            work_queue: None,
             idle: Duration::from_secs(30),
             rest: false,
         }
@@ -90,12 +93,16 @@ impl RpcServer {
         let tasks = TaskTracker::new();
         let mut allow = vec![Subnet::LOCAL_V4, Subnet::LOCAL_V6];
         allow.extend(config.allow);
+        let under_way = match config.work_queue {
+            Some(queue) => config.threads.max(1) + queue.max(1),
+            None => SOCKETS,
+        };
         let shared = Arc::new(Shared {
             door,
             allow,
             idle: config.idle,
             rest: config.rest,
-            under_way: Arc::new(Semaphore::new(config.threads.max(1) + config.work_queue.max(1))),
+            under_way: Arc::new(Semaphore::new(under_way)),
             rest_under_way: Arc::new(Semaphore::new(limits::REST_REQUESTS)),
             seats: Seats::new(SOCKETS),
             closing: closing.clone(),
@@ -233,12 +240,12 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
     // A task of its own: a caller that hangs up does not stop what it started, and a panic in a
     // handler costs this request only.
     let run = shared.tasks.spawn(async move {
-        let answer = door.answer(&body, &caller).await;
+        let reply = write_answer(door.answer(&body, &caller).await).await;
         drop(slot);
-        answer
+        reply
     });
     match run.await {
-        Ok(answer) => write_answer(answer),
+        Ok(reply) => reply,
         Err(_) => {
             log.log(LogLine::error("RPC request handler failed"));
             closing(plain(StatusCode::INTERNAL_SERVER_ERROR, "unknown error"))
@@ -248,12 +255,14 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
 
 /// A place among the requests under way, or 503.
 fn slot(under_way: &Arc<Semaphore>, door: &Door) -> Result<OwnedSemaphorePermit, Box<Reply>> {
-    Arc::clone(under_way).try_acquire_owned().map_err(|_| {
-        door.log.log(LogLine::warning(
-            "Request rejected because http work queue depth exceeded, it can be increased with the -rpcworkqueue= setting",
-        ));
-        Box::new(plain(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded"))
-    })
+    Arc::clone(under_way).try_acquire_owned().map_err(|_| Box::new(busy(door)))
+}
+
+fn busy(door: &Door) -> Reply {
+    door.log.log(LogLine::warning(
+        "Request rejected because http work queue depth exceeded, it can be increased with the -rpcworkqueue= setting",
+    ));
+    plain(StatusCode::SERVICE_UNAVAILABLE, "Work queue depth exceeded")
 }
 
 /// The request's body, if it is not larger than `limit` bytes and does not trickle in.
@@ -282,10 +291,9 @@ async fn respond_rest(request: Request<Incoming>, peer: SocketAddr, shared: Arc<
         Ok(body) => body,
         Err(refused) => return *refused,
     };
-    let slot = match slot(&shared.rest_under_way, &shared.door) {
-        Ok(slot) => slot,
-        Err(busy) => return *busy,
-    };
+    // Whoever comes when all places are taken waits for one.
+    let waited = timeout(REQUEST_DEADLINE, Arc::clone(&shared.rest_under_way).acquire_owned()).await;
+    let Ok(Ok(slot)) = waited else { return busy(&shared.door) };
     let door = Arc::clone(&shared.door);
     // As below: a panic in a handler costs this request only.
     let run = shared.tasks.spawn(async move {
@@ -311,13 +319,25 @@ fn closing(mut reply: Reply) -> Reply {
     reply
 }
 
-fn write_answer(answer: Answer) -> Reply {
+fn print(body: &Value) -> Vec<u8> {
+    // A value with text keys only cannot fail to be written.
+    let mut text = serde_json::to_vec(body).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+async fn write_answer(answer: Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let Some(body) = answer.body else { return plain(status, "") };
-    // A value with text keys only cannot fail to be written.
-    let mut text = serde_json::to_vec(&body).unwrap_or_default();
-    text.push(b'\n');
-    let mut reply = Response::new(ReplyBody::whole(text));
+    let body = match answer.place {
+        None => ReplyBody::whole(print(&body)),
+        // Megabytes of text are not made on the workers that everybody else waits for.
+        Some(place) => match spawn_blocking(move || print(&body)).await {
+            Ok(text) => ReplyBody::large(text, place),
+            Err(_) => return closing(plain(StatusCode::INTERNAL_SERVER_ERROR, "unknown error")),
+        },
+    };
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

@@ -1,12 +1,12 @@
 //! Scripts and transactions as JSON (Core's `core_io.cpp`).
 
-use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Network, Script, Transaction, TxIn};
 use ironpeer_primitives::Coin;
 use ironpeer_script::{asm, solve};
 use serde_json::Value;
 
 use crate::json::{self, Object};
+use crate::methods::rawtx::serialize_no_witness_marker;
 use crate::{address, descriptor};
 
 /// An output script with everything that can be said of it (`ScriptToUniv`).
@@ -41,12 +41,17 @@ pub(crate) fn transaction(
     include_hex: bool,
     spent: Option<&Spent<'_>>,
 ) -> Object {
-    let weight = tx.weight().to_wu();
+    // Without inputs there is no witness form, which the `bitcoin` crate would count.
+    let bare = tx.input.is_empty();
+    let size = if bare { tx.base_size() } else { tx.total_size() };
+    let weight = if bare { 4 * size as u64 } else { tx.weight().to_wu() };
     let mut out = Object::new();
-    out.push("txid", tx.compute_txid().to_string());
-    out.push("hash", tx.compute_wtxid().to_string());
+    let txid = tx.compute_txid().to_string();
+    let hash = if bare { txid.clone() } else { tx.compute_wtxid().to_string() };
+    out.push("txid", txid);
+    out.push("hash", hash);
     out.push("version", tx.version.0 as u32);
-    out.push("size", tx.total_size());
+    out.push("size", size);
     out.push("vsize", weight.div_ceil(4));
     out.push("weight", weight);
     out.push("locktime", tx.lock_time.to_consensus_u32());
@@ -75,7 +80,7 @@ pub(crate) fn transaction(
     }
     out.push_some("blockhash", block.map(ToString::to_string));
     if include_hex {
-        out.push("hex", serialize_hex(tx));
+        out.push("hex", serialize_no_witness_marker(tx));
     }
     out
 }

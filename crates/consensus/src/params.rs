@@ -432,7 +432,7 @@ impl Params {
     #[must_use]
     pub fn regtest(options: RegtestOptions) -> Self {
         let genesis = genesis_block(Network::Regtest);
-        let mut params = Self {
+        let params = Self {
             network: Network::Regtest,
             chain_name: "regtest",
             data_folder: "regtest",
@@ -460,21 +460,31 @@ impl Params {
             chain_tx_data: ChainTxData { time: 0, tx_count: 0, tx_rate: 0.001 },
             ..Self::active_from_block_one()
         };
-        for (deployment, height) in options.activation_heights {
+        params.with_deployments(options.activation_heights, options.test_dummy)
+    }
+
+    /// The same rules, activated at other heights.
+    #[must_use]
+    pub fn with_deployments(
+        mut self,
+        activation_heights: Vec<(BuriedDeployment, Height)>,
+        test_dummy: Option<VersionBitsParameters>,
+    ) -> Self {
+        for (deployment, height) in activation_heights {
             match deployment {
-                BuriedDeployment::HeightInCoinbase => params.bip34_height = height,
-                BuriedDeployment::DerSig => params.bip66_height = height,
-                BuriedDeployment::Cltv => params.bip65_height = height,
-                BuriedDeployment::Csv => params.csv_height = height,
-                BuriedDeployment::Segwit => params.segwit_height = height,
+                BuriedDeployment::HeightInCoinbase => self.bip34_height = height,
+                BuriedDeployment::DerSig => self.bip66_height = height,
+                BuriedDeployment::Cltv => self.bip65_height = height,
+                BuriedDeployment::Csv => self.csv_height = height,
+                BuriedDeployment::Segwit => self.segwit_height = height,
             }
         }
-        if let (Some(set), Some(dummy)) = (options.test_dummy, params.deployments.first_mut()) {
+        if let (Some(set), Some(dummy)) = (test_dummy, self.deployments.first_mut()) {
             dummy.start_time = set.start_time;
             dummy.timeout = set.timeout;
             dummy.min_activation_height = set.min_activation_height;
         }
-        params
+        self
     }
 
     /// The usual parameters of a network.

@@ -44,9 +44,12 @@ fn a_request_carries_login_and_length_and_reads_any_framing() {
 #[test]
 fn broken_answers_are_named() {
     for (answer, error) in [
-        (&b"SMTP ready\r\n\r\n"[..], "Invalid HTTP status line"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "Invalid Content-Length"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "Invalid chunk size"),
+        (&b"SMTP ready\r\n\r\n"[..], "HTTP error: Invalid status line"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "HTTP error: Invalid Content-Length"),
+        (b"HTTP/1.1 +20 OK\r\n\r\n", "HTTP error: Invalid status code"),
+        (b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", "HTTP error: Header missing colon (:)"),
+        (b"HTTP/1.1 200 OK\r\n: 1\r\n\r\n", "HTTP error: Empty header name"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP error: Invalid chunk size"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "EOF"),
     ] {
         let (port, server) = serve_once(answer);

@@ -15,6 +15,7 @@ use ironpeer_mining::AutoMine;
 use ironpeer_primitives::Height;
 
 use crate::args::{Args, ArgsError};
+use crate::init::integral;
 use crate::log::LogConfig;
 use crate::p2p::P2pConfig;
 use crate::rpc::RpcConfig;
@@ -318,21 +319,25 @@ fn prune(args: &Args) -> Result<Option<Prune>, ArgsError> {
 }
 
 /// An amount of coins as Core's `ParseMoney` reads it, in satoshi.
+#[must_use]
+pub fn parse_money(text: &str) -> Option<u64> {
+    let text = text.trim_matches([' ', '\x0c', '\n', '\r', '\t', '\x0b']);
+    let (coins, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.is_empty() || !digits(coins) || !digits(part) || part.len() > 8 || coins.len() > 10 {
+        return None;
+    }
+    let satoshi = format!("0{coins}{part:0<8}").parse().ok()?;
+    (satoshi <= bitcoin::Amount::MAX_MONEY.to_sat()).then_some(satoshi)
+}
+
+/// An option that is an amount.
 fn money(args: &Args, name: &str) -> Result<Option<u64>, ArgsError> {
     let Some(text) = args.text(name) else { return Ok(None) };
-    let wrong = || ArgsError(format!("Invalid amount for -{name}=<amount>: '{text}'"));
-    let (coins, part) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(coins)
-        || !digits(part)
-        || part.len() > 8
-        || coins.len() > 10
-        || (coins.is_empty() && part.is_empty())
-    {
-        return Err(wrong());
+    match parse_money(&text) {
+        Some(satoshi) => Ok(Some(satoshi)),
+        None => fail(format!("Invalid amount for -{name}=<amount>: '{text}'")),
     }
-    let satoshi = format!("0{coins}{part:0<8}").parse::<u64>().map_err(|_| wrong())?;
-    if satoshi > bitcoin::Amount::MAX_MONEY.to_sat() { Err(wrong()) } else { Ok(Some(satoshi)) }
 }
 
 /// The mempool's settings (Core's `node/mempool_args.cpp`).
@@ -340,8 +345,9 @@ fn mempool(args: &Args, params: &Params) -> Result<ironpeer_mempool::Config, Arg
     let mut mempool = ironpeer_mempool::Config::default();
     let count = |name: &str| args.int(name).map(|value| u64::try_from(value).unwrap_or(0));
     let feerate = |name: &str| Ok::<_, ArgsError>(money(args, name)?.map(FeeRate::from_sat_per_kvb));
-    if let Some(megabytes) = count("maxmempool") {
-        mempool.max_bytes = usize::try_from(megabytes).unwrap_or(usize::MAX).saturating_mul(1_000_000);
+    if let Some(megabytes) = args.int("maxmempool") {
+        // Less than nothing is too little, while nothing is not.
+        mempool.max_bytes = usize::try_from(megabytes).map_or(1, |mb| mb.saturating_mul(1_000_000));
     }
     if let Some(hours) = args.int("mempoolexpiry") {
         mempool.expiry_seconds = hours.saturating_mul(3_600);
@@ -383,6 +389,7 @@ fn mempool(args: &Args, params: &Params) -> Result<ironpeer_mempool::Config, Arg
         mempool.cluster_vbytes = kilobytes.saturating_mul(1_000);
     }
     mempool.persist_v1 = args.bool("persistmempoolv1") == Some(true);
+    mempool.check().map_err(|error| ArgsError(error.to_string()))?;
     Ok(mempool)
 }
 
@@ -450,12 +457,16 @@ fn pool_threads(par: i64) -> usize {
 /// Up to 64 hex digits, the number's last digit last, perhaps after `0x` (Core's
 /// `uint256::FromUserHex`). Big-endian.
 fn user_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.len() > 64 {
         return None;
     }
     hex::decode(format!("{digits:0>64}")).ok()?.try_into().ok()
 }
+
+/// How deployments differ from the network's own, as judged on every network: on main the option
+/// itself is refused later.
+type Deployments = (Vec<(BuriedDeployment, Height)>, Option<VersionBitsParameters>);
 
 /// The chosen network's rules, with what `-signetchallenge`, `-testactivationheight`,
 /// `-vbparams` and `-test=bip94` change about them.
@@ -463,22 +474,27 @@ fn user_hex(text: &str) -> Option<[u8; 32]> {
 /// # Errors
 /// Core's texts for values that cannot be read.
 pub fn params(args: &Args) -> Result<Params, ArgsError> {
-    Ok(match args.chain()? {
+    let network = args.chain()?;
+    let (activation_heights, test_dummy) = deployments(args)?;
+    Ok(match network {
         Network::Signet => {
             let mut params = Params::signet(signet_challenge(args)?);
             if args.is_set("signetseednode") {
                 params.dns_seeds = args.list("signetseednode");
             }
-            params
+            params.with_deployments(activation_heights, test_dummy)
         }
         Network::Regtest => {
-            let mut params = Params::regtest(regtest_options(args)?);
+            let enforce_bip94 = args.list("test").iter().any(|option| option == "bip94");
+            let mut params =
+                Params::regtest(RegtestOptions { activation_heights, test_dummy, enforce_bip94 });
             if args.bool("fastprune") == Some(true) {
                 params.prune_after_height = FAST_PRUNE_AFTER_HEIGHT;
             }
             params
         }
-        network => Params::for_network(network),
+        Network::Bitcoin => Params::main(),
+        network => Params::for_network(network).with_deployments(activation_heights, test_dummy),
     })
 }
 
@@ -493,24 +509,21 @@ fn signet_challenge(args: &Args) -> Result<Option<ScriptBuf>, ArgsError> {
     }
 }
 
-fn regtest_options(args: &Args) -> Result<RegtestOptions, ArgsError> {
-    let mut options = RegtestOptions {
-        enforce_bip94: args.list("test").iter().any(|option| option == "bip94"),
-        ..RegtestOptions::default()
-    };
+fn deployments(args: &Args) -> Result<Deployments, ArgsError> {
+    let mut activation_heights = Vec::new();
     for value in args.list("testactivationheight") {
         let Some((name, height)) = value.split_once('@') else {
             return fail(format!("Invalid format ({value}) for -testactivationheight=name@height."));
         };
-        let Some(height) = height.parse::<u32>().ok().filter(|height| *height < i32::MAX.unsigned_abs())
-        else {
+        let Some(height) = integral::<u32>(height).filter(|height| *height < i32::MAX.unsigned_abs()) else {
             return fail(format!("Invalid height value ({value}) for -testactivationheight=name@height."));
         };
         let Some(deployment) = BuriedDeployment::from_option(name) else {
             return fail(format!("Invalid name ({value}) for -testactivationheight=name@height."));
         };
-        options.activation_heights.push((deployment, Height(height)));
+        activation_heights.push((deployment, Height(height)));
     }
+    let mut test_dummy = None;
     for value in args.list("vbparams") {
         let fields: Vec<&str> = value.split(':').collect();
         let (name, start, end, least) = match fields.as_slice() {
@@ -523,22 +536,21 @@ fn regtest_options(args: &Args) -> Result<RegtestOptions, ArgsError> {
             }
         };
         let number = |what: &str, text: &str| {
-            text.parse::<i64>().map_err(|_| ArgsError(format!("Invalid {what} ({text})")))
+            integral::<i64>(text).ok_or_else(|| ArgsError(format!("Invalid {what} ({text})")))
         };
         let start_time = number("nStartTime", start)?;
         let timeout = number("nTimeout", end)?;
         let least = number("min_activation_height", least)?;
-        // Taproot can be named too; it is buried at 0 on regtest and stays active.
         if name != "testdummy" {
             return fail(format!("Invalid deployment ({name})"));
         }
         let Ok(least) = u32::try_from(least) else {
             return fail(format!("Invalid min_activation_height ({least})"));
         };
-        options.test_dummy =
+        test_dummy =
             Some(VersionBitsParameters { start_time, timeout, min_activation_height: Height(least) });
     }
-    Ok(options)
+    Ok((activation_heights, test_dummy))
 }
 
 #[cfg(test)]

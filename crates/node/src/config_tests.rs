@@ -74,7 +74,8 @@ fn amounts_read_as_cores() {
     assert_eq!(of("0.00001"), Ok(Some(1_000)));
     assert_eq!(of("1"), Ok(Some(100_000_000)));
     assert_eq!(of(".5"), Ok(Some(50_000_000)));
-    for text in ["", ".", "x", "-1", "0.000000001", "21000001", "1.2.3"] {
+    assert_eq!(of("."), Ok(Some(0)));
+    for text in ["", "x", "-1", "0.000000001", "21000001", "1.2.3"] {
         assert_eq!(of(text), Err(format!("Invalid amount for -minrelaytxfee=<amount>: '{text}'")));
     }
     assert_eq!(money(&args(""), "minrelaytxfee"), Ok(None));

@@ -91,7 +91,8 @@ fn prepare(words: &[String], clock: &Arc<SystemClock>) -> Result<Option<Prepared
         clock.set_mock(mock);
     }
     let config = Config::from_args(&args)?;
-    for note in args.take_notes().into_iter().chain(args.summary()) {
+    let notes = args.take_notes().into_iter();
+    for note in notes.chain(init::where_things_are(&args, clock.unix())).chain(args.summary()) {
         log.log(note);
     }
     for warning in warnings {
@@ -190,3 +191,7 @@ fn serve(prepared: Prepared, clock: Arc<SystemClock>, mut parent: Option<Parent>
         }
     })
 }
+
+#[cfg(test)]
+#[path = "daemon_tests.rs"]
+mod tests;

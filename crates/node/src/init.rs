@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bitcoin::Network;
 use ironpeer_peer::is_bad_port;
-use ironpeer_primitives::LogLine;
+use ironpeer_primitives::{LogLine, LogSink};
 use rustix::process::{Resource, Rlimit};
 
 use crate::args::{Args, ArgsError, CONF_FILENAME, network_name};
@@ -24,11 +24,30 @@ const RESERVED_DESCRIPTORS: u64 = 151;
 const MAX_ADDED_NODES: u64 = 8;
 /// The one type of compact block filter (BIP158).
 const BASIC_FILTER: &str = "basic";
+/// Satoshi in a coin.
+const COIN: u64 = 100_000_000;
+/// Memory left to everything but the coin cache before Core warns about its size.
+const MEMORY_FOR_THE_REST: u64 = 2 << 30;
 /// What `-test` knows.
 const TEST_OPTIONS: [&str; 3] = ["addrman", "reindex_after_failure_noninteractive_yes", "bip94"];
 
 fn fail<T>(text: impl Into<String>) -> Result<T, ArgsError> {
     Err(ArgsError(text.into()))
+}
+
+/// What the system says about an error, without the number that Rust's text ends with.
+fn system_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(&*text, |(text, _)| text).to_owned()
+}
+
+/// The same with the number where Core puts it (`SysErrorString`).
+#[must_use]
+pub fn system_error(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{} ({number})", system_text(error)),
+        None => error.to_string(),
+    }
 }
 
 /// Reads every configuration file, makes the data directories and checks that the network's
@@ -44,15 +63,18 @@ pub fn init_config(args: &mut Args) -> Result<Vec<String>, ArgsError> {
         ));
     }
     let original_base = datadir::base(args);
-    let warnings = args
-        .read_config_files()
-        .map_err(|error| ArgsError(format!("Error reading configuration file: {error}")))?;
+    let warnings = args.read_config_files().map_err(|error| match args.chain_conflict() {
+        // The files are not to blame for two networks at once.
+        Some(conflict) if conflict == error => conflict,
+        _ => ArgsError(format!("Error reading configuration file: {error}")),
+    })?;
     let network = args.chain()?;
     args.select_network(network);
     config::params(args)?;
 
     let made = |dir: &Path| {
         datadir::create_with_wallets(dir).map_err(|error| {
+            let error = system_text(&error);
             ArgsError(format!("filesystem error: cannot create directories: {error} [{}]", dir.display()))
         })
     };
@@ -224,7 +246,28 @@ pub fn check_parameters(args: &mut Args, network: Network) -> Result<Vec<String>
     check_ports(args, &mut warnings)?;
     check_values(args, network)?;
     check_test_options(args, network, &mut warnings)?;
+    warnings.extend(oversized_cache(args.int("dbcache"), total_memory()));
     Ok(warnings)
+}
+
+/// The machine's memory in bytes.
+fn total_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Core's warning about a coin cache of `mib` on a machine with `memory` bytes.
+fn oversized_cache(mib: Option<i64>, memory: u64) -> Option<String> {
+    let bytes = u64::try_from(mib?).unwrap_or(0).saturating_mul(1 << 20);
+    let most = (memory.saturating_sub(MEMORY_FOR_THE_REST) / 4 * 3)
+        .max(ironpeer_chain::limits::DEFAULT_CACHE_BYTES as u64);
+    (bytes > most).then(|| {
+        format!(
+            "A {} MiB dbcache may be too large for a system memory of only {} MiB.",
+            bytes >> 20,
+            memory >> 20
+        )
+    })
 }
 
 /// What a node without old blocks cannot do.
@@ -289,6 +332,11 @@ fn raise_descriptor_limit(args: &mut Args, warnings: &mut Vec<String>) -> Result
     Ok(())
 }
 
+/// A whole number without a plus sign or blanks (Core's `ToIntegral`).
+pub fn integral<T: std::str::FromStr>(text: &str) -> Option<T> {
+    if text.starts_with('+') { None } else { text.parse().ok() }
+}
+
 /// How many files may be open, after asking for `wanted`.
 fn descriptors(wanted: u64) -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
@@ -308,7 +356,7 @@ fn check_ports(args: &Args, warnings: &mut Vec<String>) -> Result<(), ArgsError>
     let invalid = |name: &str, value: &str| format!("Invalid port specified in -{name}: '{value}'");
     for name in ["port", "rpcport"] {
         if let Some(value) = args.text(name)
-            && !value.parse::<u16>().is_ok_and(|port| port != 0)
+            && integral::<u16>(&value).is_none_or(|port| port == 0)
         {
             return fail(invalid(name, &value));
         }
@@ -394,6 +442,24 @@ fn check_values(args: &mut Args, network: Network) -> Result<(), ArgsError> {
             here.display()
         )));
     }
+    let feerate = |name: &str| args.text(name).and_then(|text| config::parse_money(&text));
+    if let (Some(rate), None) = (feerate("incrementalrelayfee"), args.text("minrelaytxfee"))
+        && rate > ironpeer_mempool::Config::default().min_relay.sat_per_kvb()
+    {
+        args.note(LogLine::info(format!(
+            "Increasing minrelaytxfee to {}.{:08} BTC/kvB to match incrementalrelayfee",
+            rate / COIN,
+            rate % COIN
+        )));
+    }
+    for value in args.list("vbparams") {
+        if let [name, start, end, rest @ ..] = value.split(':').collect::<Vec<_>>().as_slice() {
+            args.note(LogLine::info(format!(
+                "Setting version bits activation parameters for {name} to start={start}, timeout={end}, min_activation_height={}",
+                rest.first().unwrap_or(&"0")
+            )));
+        }
+    }
     if args.bool("logratelimit") == Some(false) {
         args.note(LogLine::info("Log rate limiting disabled"));
     }
@@ -439,9 +505,14 @@ pub fn set_log_categories(args: &Args, log: &crate::log::Log) -> Result<(), Args
             return fail(format!("Unsupported logging category -debugexclude={name}."));
         }
     }
+    log.log(LogLine::info(
+        "Log output may contain privacy-sensitive information. Be cautious when sharing logs.",
+    ));
     for value in args.list("loglevel") {
         let levels = "info, debug, trace";
-        match value.split_once(':') {
+        // A category has at least three letters.
+        let colon = value.bytes().skip(3).any(|byte| byte == b':');
+        match value.split_once(':').filter(|_| colon) {
             None if log.set_level(None, &value) => {}
             None => {
                 return fail(format!(
@@ -459,6 +530,26 @@ pub fn set_log_categories(args: &Args, log: &crate::log::Log) -> Result<(), Args
         }
     }
     Ok(())
+}
+
+/// Which directories and files are used, for the log.
+#[must_use]
+pub fn where_things_are(args: &Args, now: i64) -> Vec<LogLine> {
+    let mut lines = Vec::new();
+    if args.bool("logtimestamps") == Some(false) {
+        lines.push(LogLine::info(format!("Startup time: {}", crate::log::iso8601(now))));
+    }
+    lines.push(LogLine::info(format!("Default data directory {}", datadir::default_dir().display())));
+    lines.push(LogLine::info(format!("Using data directory {}", datadir::net(args).display())));
+    let conf = args.config_path();
+    lines.push(LogLine::info(if conf.as_os_str().is_empty() {
+        "Config file: <disabled>".to_owned()
+    } else if conf.exists() {
+        format!("Config file: {}", conf.display())
+    } else {
+        format!("Config file: {} (not found, skipping)", conf.display())
+    }));
+    lines
 }
 
 /// Core's text for a directory whose lock another node holds.

@@ -115,6 +115,24 @@ fn connections_are_cut_to_what_the_system_allows() {
 }
 
 #[test]
+fn a_cache_that_does_not_fit_is_warned_about() {
+    assert_eq!(oversized_cache(None, 1 << 30), None);
+    assert_eq!(oversized_cache(Some(450), 1 << 30), None, "the default never is");
+    assert_eq!(oversized_cache(Some(6 << 10), 10 << 30), None);
+    assert_eq!(
+        oversized_cache(Some((6 << 10) + 1), 10 << 30).unwrap(),
+        "A 6145 MiB dbcache may be too large for a system memory of only 10240 MiB."
+    );
+}
+
+#[test]
+fn errors_of_the_system_read_as_cores() {
+    let error = std::io::Error::from_raw_os_error(2);
+    assert_eq!(system_error(&error), "No such file or directory (2)");
+    assert_eq!(system_text(&error), "No such file or directory");
+}
+
+#[test]
 fn what_no_longer_exists_is_warned_about() {
     let warnings = checked("-checkpoints=1 -regtest -test=moon", "[mars]\n").unwrap();
     assert_eq!(warnings.len(), 3, "{warnings:?}");

@@ -160,6 +160,7 @@ impl Node {
         let locks = lock_directories(&config)?;
         let pid = match &config.pid_file {
             Some(path) => Some(files::write_pid(path).map_err(|error| {
+                let error = init::system_error(&error);
                 ArgsError(format!("Unable to create the PID file '{}': {error}", path.display()))
             })?),
             None => None,

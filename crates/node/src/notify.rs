@@ -1,6 +1,7 @@
 //! Commands of the user's run when something happens: `-startupnotify`, `-shutdownnotify`,
 //! `-blocknotify`, `-alertnotify`.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ fn run(command: &str, log: &Log) {
     let status = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).status();
     let failure = match status {
         Ok(status) if status.success() => return,
-        Ok(status) => status.to_string(),
+        Ok(status) => status.into_raw().to_string(),
         Err(error) => error.to_string(),
     };
     log.log(LogLine::error(format!("runCommand error: system({command}) returned {failure}")));

@@ -12,8 +12,10 @@ use crate::args::{Args, ArgsError};
 use crate::cli::split_host_port;
 use crate::files::{self, CookieReaders, OwnFile};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 128;
+/// Connections that may wait to be accepted. Smaller: a crowd that comes all at once makes the
+/// system drop a caller's first packet, which is sent again after a second. Larger: nothing, the
+/// system has a limit of its own.
+const BACKLOG: u32 = 1_024;
 /// `-rpcservertimeout`, in seconds (Core's `DEFAULT_HTTP_SERVER_TIMEOUT`).
 const DEFAULT_IDLE_SECONDS: i64 = 30;
 /// Core's text for every failure of this door; the log says more.
@@ -67,7 +69,7 @@ impl RpcConfig {
         let server = ServerConfig {
             allow,
             threads: count(args, "rpcthreads", ServerConfig::default().threads),
-            work_queue: count(args, "rpcworkqueue", ServerConfig::default().work_queue),
+            work_queue: args.is_set("rpcworkqueue").then(|| count(args, "rpcworkqueue", 1)),
             idle: Duration::from_secs(seconds),
             rest: args.bool("rest").unwrap_or(false),
         };

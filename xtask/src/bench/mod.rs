@@ -1,7 +1,9 @@
 //! The benchmark table: ours beside another real program, both measured in this run.
 
+mod callers;
 mod doors;
 mod hashing;
+mod load;
 mod measure;
 mod peers;
 mod relay;
@@ -136,12 +138,14 @@ fn table(args: &[String]) -> Result<(), Failure> {
         txs_per_block: number(args, "--txs", txs)?,
     };
     let mut rows = Vec::new();
-    let scenes: [(&str, Scene); 5] = [
+    let scenes: [(&str, Scene); 7] = [
         ("replaying the same block files with both engines", replay::rows),
         ("hashing headers", hashing::rows),
         ("relaying blocks down a line of six nodes", relay::rows),
         ("starting, answering, admitting, stopping", doors::rows),
         ("holding idle peers", peers::rows),
+        ("answering many callers", callers::rows),
+        ("answering callers beside a crowd that disturbs", callers::disturbed_rows),
     ];
     let only = text(args, "--only")?.unwrap_or_default();
     for (what, scene) in scenes.into_iter().filter(|(what, _)| what.contains(only)) {

@@ -121,6 +121,16 @@ impl DemoNode {
         self.p2p_port
     }
 
+    /// Where it takes JSON-RPC requests, on loopback.
+    pub const fn rpc_port(&self) -> u16 {
+        self.rpc_port
+    }
+
+    /// User and password of its JSON-RPC.
+    pub fn cookie(&self) -> io::Result<String> {
+        std::fs::read_to_string(self.process.datadir.join(self.chain_dir).join(".cookie"))
+    }
+
     /// Memory of the process that is in use now, in KiB.
     pub fn resident_kib(&self) -> Result<u64, Failure> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

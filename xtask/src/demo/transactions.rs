@@ -36,6 +36,31 @@ impl Wallet {
     /// Mines `count` coins, lets them ripen, and returns transactions that each spread one of
     /// them over every kind of script.
     fn mine_and_spread(&mut self, node: &mut DemoNode, count: u64) -> Result<Vec<Transaction>, Failure> {
+        self.mine_and_pay(node, count, &ScriptKind::ALL)
+    }
+
+    /// The same to `outputs` keys each.
+    pub fn fan_out(
+        &mut self,
+        node: &mut DemoNode,
+        count: u64,
+        outputs: usize,
+    ) -> Result<Vec<Transaction>, Failure> {
+        self.mine_and_pay(node, count, &vec![ScriptKind::P2wpkh; outputs])
+    }
+
+    /// Transactions that each spend one of all coins, to two keys.
+    pub fn split_all(&mut self) -> Vec<Transaction> {
+        let coins: Vec<_> = self.coins.drain(..).collect();
+        coins.into_iter().map(|coin| self.transaction(&[coin], &[ScriptKind::P2wpkh; 2])).collect()
+    }
+
+    fn mine_and_pay(
+        &mut self,
+        node: &mut DemoNode,
+        count: u64,
+        kinds: &[ScriptKind],
+    ) -> Result<Vec<Transaction>, Failure> {
         let script = self.signer.script(ScriptKind::P2wpkh, MINER_KEY);
         let hashes = mine(node, count, &format!("raw({})", script.to_hex_string()))?;
         mine(node, 100, OP_TRUE)?;
@@ -47,7 +72,7 @@ impl Wallet {
             let output = coinbase.output.first().ok_or("a coinbase without output")?.clone();
             let owned = Owned { output, kind: ScriptKind::P2wpkh, key: MINER_KEY };
             let coin = (OutPoint::new(coinbase.compute_txid(), 0), owned);
-            spread.push(self.transaction(&[coin], &ScriptKind::ALL));
+            spread.push(self.transaction(&[coin], kinds));
         }
         Ok(spread)
     }

@@ -411,6 +411,47 @@ pub(super) async fn sign_with_key(call: Call) -> RpcResult {
     Ok(out.into())
 }
 
+/// The same without a node and without a verdict (see [`crate::offline::sign`]).
+pub(crate) fn sign_offline(
+    tx: &mut Transaction,
+    keys: Vec<PrivateKey>,
+    scripts: Vec<ScriptBuf>,
+    coins: &HashMap<OutPoint, TxOut>,
+    hash_type: EcdsaSighashType,
+) -> Vec<usize> {
+    let secp = Secp256k1::new();
+    let mut store = KeyStore::default();
+    for key in keys {
+        store.add_key(key, &secp);
+    }
+    for script in scripts {
+        store.add_script(script);
+    }
+    let outpoints: Vec<OutPoint> = tx.input.iter().map(|input| input.previous_output).collect();
+    let unknown = TxOut::NULL;
+    let spent: Vec<TxOut> =
+        outpoints.iter().map(|outpoint| coins.get(outpoint).unwrap_or(&unknown).clone()).collect();
+    let single = matches!(hash_type, EcdsaSighashType::Single | EcdsaSighashType::SinglePlusAnyoneCanPay);
+    let mut seen = Vec::new();
+    for (index, outpoint) in outpoints.iter().enumerate() {
+        let Some(coin) = coins.get(outpoint) else { continue };
+        seen.push(index);
+        if coin.script_pubkey.is_p2tr() || (single && index >= tx.output.len()) {
+            continue;
+        }
+        let before = tx.clone();
+        let found = before.input.get(index).map(stack_items).unwrap_or_default();
+        let (store, secp) = (&store, &secp);
+        let signer =
+            Signer { tx: &before, index, spent: &spent, store, secp, hash_type: Some(hash_type), found };
+        if let (Some((script_sig, witness)), Some(input)) = (signer.sign(), tx.input.get_mut(index)) {
+            input.script_sig = script_sig;
+            input.witness = witness;
+        }
+    }
+    seen
+}
+
 /// Puts together what several signers made of one transaction: each input whole from one of them,
 /// or else as many signatures as all of them show.
 pub(super) async fn combine(call: Call) -> RpcResult {

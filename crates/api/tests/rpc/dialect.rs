@@ -206,7 +206,7 @@ async fn calls_are_logged_without_odd_characters() -> Runs {
 /// until the queue is full, and then are told so.
 #[tokio::test]
 async fn waiting_calls_do_not_stop_others_and_the_queue_has_an_end() -> Runs {
-    let config = ServerConfig { threads: 1, work_queue: 1, ..ServerConfig::default() };
+    let config = ServerConfig { threads: 1, work_queue: Some(1), ..ServerConfig::default() };
     let node = TestNode::start_with(config, |_| ()).await;
     let mut waiting = node.connect().await;
     send(&mut waiting, "POST", "/", Some("user:pass"), r#"{"method":"waitforblockheight","params":[1]}"#)

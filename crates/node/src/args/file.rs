@@ -195,17 +195,26 @@ impl Args {
             return Ok(());
         }
         let shown = path.display();
-        let text =
-            read_text(&path).map_err(|_| ArgsError::new(format!("{shown}. Please check permissions.")))?;
-        let value: Value = serde_json::from_str(&text).map_err(|_| {
+        let text = match read_text(&path) {
+            Ok(text) => text,
+            // It opens, and nothing can be read from it.
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => String::new(),
+            Err(_) => return Err(ArgsError::new(format!("{shown}. Please check permissions."))),
+        };
+        let invalid = |_| {
             ArgsError::new(format!(
                 "Settings file {shown} does not contain valid JSON. This may be caused by a crash, power loss, full disk, or storage error, and can be fixed by removing the file, which will reset settings to default values."
             ))
-        })?;
-        let Value::Object(map) = value else {
-            return Err(ArgsError::new(format!("Found non-object value {value} in settings file {shown}")));
         };
-        for (name, value) in map {
+        let value: Value = serde_json::from_str(&text).map_err(invalid)?;
+        if !value.is_object() {
+            return Err(ArgsError::new(format!("Found non-object value {value} in settings file {shown}")));
+        }
+        let Pairs(pairs) = serde_json::from_str(&text).map_err(invalid)?;
+        for (name, value) in pairs {
+            if self.rw_settings.contains_key(&name) {
+                return Err(ArgsError::new(format!("Found duplicate key {name} in settings file {shown}")));
+            }
             if name == WARNING_KEY {
                 continue;
             }
@@ -250,6 +259,31 @@ impl Args {
                 path.display()
             ))
         })
+    }
+}
+
+/// An object's members as they stand, a name given twice included.
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 

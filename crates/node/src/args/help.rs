@@ -27,7 +27,8 @@ pub fn help_message(args: &Args) -> String {
         out.push_str(heading);
         out.push_str("\n\n");
         for opt in opts {
-            out.push_str(&format!("{:NAME_INDENT$}-{}{}\n", "", opt.name, opt.param));
+            let dash = if group.is_commands() { "" } else { "-" };
+            out.push_str(&format!("{:NAME_INDENT$}{dash}{}{}\n", "", opt.name, opt.param));
             out.push_str(&paragraph(opt.help));
             out.push_str("\n\n");
         }

@@ -76,7 +76,7 @@ impl Args {
     }
 
     fn option(&self, name: &str) -> Option<&'static Opt> {
-        self.known().find(|opt| opt.name == name)
+        self.known().find(|opt| opt.name == name && !opt.group.is_commands())
     }
 
     /// Takes the command line, the program's name left out. The first word without a dash ends
@@ -257,6 +257,12 @@ impl Args {
             ));
         }
         Ok(named.unwrap_or_else(|| flagged.first().map_or("main", |(_, name)| name).to_owned()))
+    }
+
+    /// What is wrong with the choice of a network, if two are chosen.
+    #[must_use]
+    pub fn chain_conflict(&self) -> Option<ArgsError> {
+        self.chain_name().err()
     }
 
     /// Makes the section of `network` count from here on.

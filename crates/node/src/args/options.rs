@@ -17,12 +17,14 @@ pub enum Group {
     Rpc,
     Ipc,
     CliCommands,
+    Commands,
+    RegisterCommands,
     Hidden,
 }
 
 impl Group {
     /// In the order of `-help`, with the heading; `Hidden` has none.
-    pub const HEADINGS: [(Self, &'static str); 12] = [
+    pub const HEADINGS: [(Self, &'static str); 14] = [
         (Self::Options, "Options:"),
         (Self::Connection, "Connection options:"),
         (Self::Zmq, "ZeroMQ notification options:"),
@@ -35,7 +37,15 @@ impl Group {
         (Self::WalletDebug, "Wallet debugging/testing options:"),
         (Self::Chain, "Chain selection options:"),
         (Self::CliCommands, "CLI Commands:"),
+        (Self::Commands, "Commands:"),
+        (Self::RegisterCommands, "Register Commands:"),
     ];
+
+    /// Whether its members are words of their own, without a dash.
+    #[must_use]
+    pub const fn is_commands(self) -> bool {
+        matches!(self, Self::Commands | Self::RegisterCommands)
+    }
 }
 
 /// What this version makes of an option of Bitcoin Core's.
@@ -85,7 +95,8 @@ use Group::{
     Zmq,
 };
 
-const fn opt(
+/// One row of a table.
+pub(crate) const fn opt(
     name: &'static str,
     param: &'static str,
     group: Group,
@@ -324,7 +335,7 @@ pub const DAEMON: &[Opt] = &[
     ),
     opt("maxsendbuffer", "=<n>", Connection, 0, Acts, "Send buffer a connection, in units of 1000 bytes"),
     opt("maxuploadtarget", "=<n>", Connection, 0, Acts, "Most to send in a day (0: no limit)"),
-    opt("onion", "=<ip:port|path>", Connection, 0, Acts, "SOCKS5 proxy for Tor onion services"),
+    opt("onion", "=<ip:port>", Connection, 0, Acts, "SOCKS5 proxy for Tor onion services"),
     opt("i2psam", "=<ip:port>", Connection, 0, Acts, "I2P SAM proxy"),
     opt("i2pacceptincoming", "", Connection, 0, Inert, "Accept connections over I2P"),
     opt("onlynet", "=<net>", Connection, 0, Acts, "Make automatic connections to this network only"),
@@ -631,7 +642,14 @@ pub const DAEMON: &[Opt] = &[
     opt("rpcuser", "=<user>", Rpc, SENSITIVE, Acts, "User name"),
     opt("rpcwhitelist", "=<whitelist>", Rpc, 0, Acts, "Methods a user may call: <user>:<method>,<method>"),
     opt("rpcwhitelistdefault", "", Rpc, 0, Acts, "What users without -rpcwhitelist may call"),
-    opt("rpcworkqueue", "=<n>", Rpc, DEBUG_ONLY, Acts, "Requests that may wait (default: 64)"),
+    opt(
+        "rpcworkqueue",
+        "=<n>",
+        Rpc,
+        DEBUG_ONLY,
+        Acts,
+        "Requests that may wait before more are refused (default: none is refused)",
+    ),
     opt("server", "", Rpc, 0, Acts, "Take JSON-RPC requests"),
     opt("ipcbind", "=<address>", Ipc, 0, Refused, "Listen for other processes on a Unix socket"),
     opt("addresstype", "", Wallet, 0, Inert, "Type of new addresses"),
@@ -679,7 +697,7 @@ pub const CLI: &[Opt] = &[
         Acts,
         "Configuration file, relative to the data directory (default: bitcoin.conf)",
     ),
-    opt("datadir", "=<dir>", Options, 0, Acts, "Data directory (default: ~/.bitcoin)"),
+    opt("datadir", "=<dir>", Options, NO_NEGATION, Acts, "Data directory (default: ~/.bitcoin)"),
     opt("generate", "", CliCommands, 0, Acts, "Mine to a new wallet address (needs a wallet)"),
     opt("addrinfo", "", CliCommands, 0, Acts, "Count the known addresses by network"),
     opt("getinfo", "", CliCommands, 0, Acts, "Show the node's state in short"),
@@ -694,7 +712,7 @@ pub const CLI: &[Opt] = &[
     ),
     opt("named", "", Options, 0, Acts, "Pass arguments by name: name=value (default: 0)"),
     opt("rpcid", "=<id>", Options, NO_NEGATION | NO_ELISION, Acts, "Id sent with the request (default: 1)"),
-    opt("ipcconnect", "=<address>", Options, 0, Acts, "Connect over a Unix socket (not built in)"),
+    opt("ipcconnect", "=<address>", Ipc, 0, Acts, "Connect over a Unix socket (not built in)"),
     opt(
         "rpcclienttimeout",
         "=<n>",

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ironpeer_primitives::{Clock, SystemClock};
 
+use crate::init::{integral, system_error};
+
 /// Longest head of an answer, in bytes. Larger: a peer that is no HTTP server could feed us for
 /// ever. Smaller: an odd proxy's headers would not fit.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -44,7 +46,7 @@ pub(super) fn post(
     );
     let told = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => "timeout".to_owned(),
-        _ => format!("Read error: {error}"),
+        _ => format!("Read error: {}", system_error(&error)),
     };
     stream.set_write_timeout(Some(left()?)).map_err(told)?;
     // A server may refuse and close before it has read everything: its answer still counts.
@@ -52,7 +54,7 @@ pub(super) fn post(
     let mut received = Vec::new();
     let mut chunk = [0u8; 16 << 10];
     loop {
-        if let Some(answer) = parse(&received, false)? {
+        if let Some(answer) = parse(&received, false).map_err(no_http)? {
             return Ok(answer);
         }
         stream.set_read_timeout(Some(left()?)).map_err(told)?;
@@ -63,8 +65,12 @@ pub(super) fn post(
             Err(error) => return Err(told(error)),
         }
     }
-    sent.map_err(|error| format!("Write error: {error}"))?;
-    parse(&received, true)?.ok_or_else(|| "EOF".to_owned())
+    sent.map_err(|_| "Failed to send HTTP request")?;
+    parse(&received, true).map_err(no_http)?.ok_or_else(|| "EOF".to_owned())
+}
+
+fn no_http(error: String) -> String {
+    format!("HTTP error: {error}")
 }
 
 /// The answer, if it is complete; `ended` says that nothing more will come.
@@ -77,20 +83,24 @@ fn parse(received: &[u8], ended: bool) -> Result<Option<Answer>, String> {
     };
     let head = String::from_utf8_lossy(&received[..head_end]);
     let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .filter(|line| line.starts_with("HTTP/"))
-        .and_then(|line| line.split(' ').nth(1))
-        .and_then(|code| code.parse().ok())
-        .ok_or("Invalid HTTP status line")?;
+    // `HTTP/1.1 200` at the least.
+    let line = lines.next().filter(|line| line.len() >= 12 && line.starts_with("HTTP/"));
+    let code = line.ok_or("Invalid status line")?.split_once(' ').and_then(|(_, rest)| rest.get(..3));
+    let status = code
+        .ok_or("Invalid status line format")
+        .and_then(|code| integral(code).ok_or("Invalid status code"))?;
     let mut length = None;
     let mut chunked = false;
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let value = value.trim();
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or("Header missing colon (:)")?;
+        let (name, value) = (name.trim(), value.trim());
+        if name.is_empty() {
+            return Err("Empty header name".to_owned());
+        }
         if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.parse::<usize>().map_err(|_| "Invalid Content-Length")?);
+            length = Some(integral(value).ok_or("Invalid Content-Length")?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            chunked = value.eq_ignore_ascii_case("chunked");
+            chunked = value.to_ascii_lowercase().contains("chunked");
         }
     }
     let rest = &received[head_end + 4..];

@@ -18,6 +18,7 @@ use ironpeer_primitives::{Clock, SystemClock};
 use serde_json::{Map, Value, json};
 
 use crate::args::{Args, help_message, options};
+use crate::init::integral;
 use crate::{CLIENT_NAME, datadir, full_version};
 use http::Answer;
 
@@ -386,8 +387,8 @@ fn address(args: &Args) -> Result<(String, u16), CallError> {
     let network = args.chain().map_err(|error| CallError::Other(error.0))?;
     let mut port = connect_port.unwrap_or_else(|| default_rpc_port(network));
     if let Some(text) = args.text("rpcport") {
-        port = match text.parse() {
-            Ok(port) if port != 0 => port,
+        port = match integral(&text) {
+            Some(port) if port != 0 => port,
             _ => return other(format!("Invalid port provided in -rpcport: {text}")),
         };
         if connect_port.is_some() {
