@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Besides `primitives`, what each room may depend on.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("primitives", &[]),
     ("script", &[]),
     ("wire", &[]),
@@ -18,8 +18,24 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("sync", &["wire", "consensus"]),
     ("peer", &["sync", "wire", "store", "chain", "mempool"]),
     ("mining", &["consensus", "chain", "mempool"]),
-    ("api", &["script", "wire", "consensus", "store", "chain", "mempool", "sync", "peer", "mining"]),
-    ("node", &["script", "wire", "consensus", "store", "chain", "mempool", "sync", "peer", "mining", "api"]),
+    ("index", &["chain", "mempool", "consensus", "store"]),
+    ("api", &["script", "wire", "consensus", "store", "chain", "mempool", "sync", "peer", "mining", "index"]),
+    (
+        "node",
+        &[
+            "script",
+            "wire",
+            "consensus",
+            "store",
+            "chain",
+            "mempool",
+            "sync",
+            "peer",
+            "mining",
+            "index",
+            "api",
+        ],
+    ),
 ];
 
 /// Rooms without a runtime: everything in them can be driven by a test on one thread.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bitcoin::{Txid, Wtxid};
 use ironpeer_chain::{ChainHandle, ChainView};
 use ironpeer_consensus::Params;
+use ironpeer_index::Indexes;
 use ironpeer_mempool::MempoolHandle;
 use ironpeer_mining::MiningHandle;
 use ironpeer_peer::PeerHandle;
@@ -13,6 +14,7 @@ use ironpeer_primitives::{Clock, LogSink};
 use tokio_util::sync::CancellationToken;
 
 use crate::methods::coins::ScanState;
+use crate::methods::filters::FilterScan;
 use crate::zmq::ZmqNotifier;
 
 /// The node's log as the `logging` method sees it.
@@ -73,6 +75,10 @@ pub struct ApiContext {
     pub facts: Facts,
     /// The scan of the coin set that may be running.
     pub scan: Arc<ScanState>,
+    /// The scan of filters that may be running.
+    pub filter_scan: Arc<FilterScan>,
+    /// What can be looked up beside blocks and coins.
+    pub indexes: Indexes,
 }
 
 impl std::fmt::Debug for ApiContext {
@@ -109,6 +115,18 @@ impl ApiContext {
     pub(crate) async fn settle(&self) {
         let (_, seq) = self.view().tip_and_seq();
         self.wait_for_followers(seq).await;
+    }
+
+    /// Waits for the indexes, too, as far as they are in step with the chain.
+    pub(crate) async fn settle_indexes(&self) {
+        let (_, seq) = self.view().tip_and_seq();
+        self.settle().await;
+        for index in self.indexes.handles() {
+            tokio::select! {
+                _ = index.wait_for_seq(seq) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
     }
 
     /// Tells the peers of a mempool transaction.

@@ -9,6 +9,7 @@ use bitcoin::{BlockHash, OutPoint, TxOut, Txid};
 use bytes::Bytes;
 use ironpeer_chain::{ChainView, ReadError};
 use ironpeer_consensus::decode_block;
+use ironpeer_index::FilterIndex;
 use ironpeer_primitives::{BlockUndo, ChainRead, HeaderInfo, Height};
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ use crate::error::RpcError;
 use crate::json::{self, Object};
 use crate::limits::{REST_HEADERS, REST_OUTPOINTS};
 use crate::methods::blockchain::{BlockText, header_object};
+use crate::methods::rawtx::indexed_tx;
 use crate::tx_json;
 
 /// An answer before it is HTTP.
@@ -198,8 +200,8 @@ pub(crate) async fn answer(door: &Arc<Door>, target: &str, body: &Bytes) -> Opti
             "block/notxdetails/" => block(ctx, &asked, Some(1), None).await,
             "block/" => block(ctx, &asked, Some(3), None).await,
             "blockpart/" => block_part(ctx, &asked).await,
-            "blockfilter/" => block_filter(&asked),
-            "blockfilterheaders/" => filter_headers(&asked),
+            "blockfilter/" => block_filter(ctx, &asked).await,
+            "blockfilterheaders/" => filter_headers(ctx, &asked).await,
             "chaininfo" => called(door, &asked, "getblockchaininfo", json!([])).await,
             "mempool/" => mempool(door, &asked).await,
             "headers/" => headers(ctx, &asked).await,
@@ -225,12 +227,22 @@ async fn called(door: &Arc<Door>, asked: &Asked<'_>, method: &str, params: Value
 
 async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     let txid: Txid = hash(asked.path)?;
-    let tx = ctx.mempool.tx(&txid).ok_or_else(|| not_found(format!("{} not found", asked.path)))?;
+    if let Some(index) = &ctx.indexes.tx {
+        index.handle().wait_synced().await;
+    }
+    let (tx, block) = match ctx.mempool.tx(&txid) {
+        Some(tx) => (tx, None),
+        None => {
+            let indexed = indexed_tx(ctx, txid).await?;
+            let (info, tx) = indexed.ok_or_else(|| not_found(format!("{} not found", asked.path)))?;
+            (Arc::new(tx), Some(info.hash))
+        }
+    };
     let (bytes, network) = (Arc::clone(&tx), ctx.network());
     asked
         .all_formats(
             || serialize(&*bytes),
-            move || tx_json::transaction(&tx, network, None, true, None).into(),
+            move || tx_json::transaction(&tx, network, block.as_ref(), true, None).into(),
         )
         .await
 }
@@ -319,15 +331,28 @@ fn header_count(text: &str) -> Result<usize, Refusal> {
     })
 }
 
-/// The block filters' index does not exist yet: nothing but the ways to ask wrongly is told apart.
-fn no_filters(kind: &str) -> Outcome {
+/// The index of a kind of filter, or what is wrong with the kind.
+fn filters(ctx: &ApiContext, kind: &str) -> Result<FilterIndex, Refusal> {
     match kind {
-        "basic" => Err(bad_request("Index is not enabled for filtertype basic")),
+        "basic" => ctx
+            .indexes
+            .filters
+            .clone()
+            .ok_or_else(|| bad_request("Index is not enabled for filtertype basic")),
         _ => Err(bad_request(format!("Unknown filtertype {kind}"))),
     }
 }
 
-fn filter_headers(asked: &Asked<'_>) -> Outcome {
+/// Why a filter that should be there is not.
+fn no_filter(ready: bool) -> Refusal {
+    not_found(if ready {
+        "Filter not found. This error is unexpected and indicates index corruption."
+    } else {
+        "Filter not found. Block filters are still in the process of being indexed."
+    })
+}
+
+async fn filter_headers(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     let parts: Vec<&str> = asked.path.split('/').collect();
     let (kind, count, block) = match parts.as_slice() {
         [kind, count, block] => (kind, (*count).to_owned(), block),
@@ -338,18 +363,56 @@ fn filter_headers(asked: &Asked<'_>) -> Outcome {
             ));
         }
     };
-    header_count(&count)?;
-    hash::<BlockHash>(block)?;
-    no_filters(kind)
+    let count = header_count(&count)?;
+    let first: BlockHash = hash(block)?;
+    let index = filters(ctx, kind)?;
+    let list = chain_from(&ctx.view(), &first, count);
+    let ready = index.handle().wait_synced().await;
+    let read = reading(move || {
+        list.into_iter()
+            .map(|info| Ok(index.header(info.height, &info.hash).ok().flatten().ok_or(())?.header))
+            .collect::<Result<Vec<_>, ()>>()
+    });
+    let headers = read.await?.map_err(|()| no_filter(ready))?;
+    let bytes = headers.iter().flat_map(serialize).collect();
+    asked
+        .all_formats(|| bytes, move || headers.iter().map(|header| Value::from(header.to_string())).collect())
+        .await
 }
 
-fn block_filter(asked: &Asked<'_>) -> Outcome {
+async fn block_filter(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     let parts: Vec<&str> = asked.path.split('/').collect();
     let [kind, block] = parts.as_slice() else {
         return Err(bad_request("Invalid URI format. Expected /rest/blockfilter/<filtertype>/<blockhash>"));
     };
     hash::<BlockHash>(block)?;
-    no_filters(kind)
+    let index = filters(ctx, kind)?;
+    let info = known(&ctx.view(), block)?;
+    let ready = index.handle().wait_synced().await;
+    let found = reading(move || index.filter(info.height, &info.hash).ok().flatten()).await?;
+    let filter = found.ok_or_else(|| {
+        if info.fully_valid {
+            no_filter(ready)
+        } else {
+            not_found("Filter not found. Block was not connected to active chain.")
+        }
+    })?;
+    // As a `cfilter` message has it: kind, block, filter.
+    let mut bytes = vec![0];
+    bytes.extend(serialize(&info.hash));
+    bytes.extend(serialize(&filter.content));
+    asked.all_formats(|| bytes, move || json!({ "filter": hex::encode(filter.content) })).await
+}
+
+/// At most `count` blocks of the active chain from `first` on, all of one chain whatever happens
+/// to the tip meanwhile.
+fn chain_from(view: &ChainView, first: &BlockHash, count: usize) -> Vec<HeaderInfo> {
+    let tip = view.tip();
+    let found = view.header(first).filter(|info| {
+        view.ancestor(&tip.hash, info.height).is_some_and(|ancestor| ancestor.hash == info.hash)
+    });
+    let heights = found.map(|info| info.height.0..=tip.height.0).into_iter().flatten();
+    heights.take(count).map_while(|height| view.ancestor(&tip.hash, Height(height))).collect()
 }
 
 async fn headers(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
@@ -365,13 +428,7 @@ async fn headers(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     let first: BlockHash = hash(block)?;
     let view = ctx.view();
     let tip = view.tip();
-    // All of one chain, whatever happens to the tip meanwhile.
-    let found = view.header(&first).filter(|info| {
-        view.ancestor(&tip.hash, info.height).is_some_and(|ancestor| ancestor.hash == info.hash)
-    });
-    let heights = found.map(|info| info.height.0..=tip.height.0).into_iter().flatten();
-    let list: Vec<HeaderInfo> =
-        heights.take(count).map_while(|height| view.ancestor(&tip.hash, Height(height))).collect();
+    let list = chain_from(&view, &first, count);
     let bytes = list.iter().flat_map(|info| serialize(&info.header)).collect();
     asked
         .all_formats(

@@ -47,7 +47,7 @@ pub(crate) const DEFINITIONS: &[(&str, &str)] = &[
         "deployment",
         "{type:str, height?:num, active:bool, bip9?:{bit?:num, start_time:num, timeout:num,
           min_activation_height:num, status:str, since:num, status_next:str,
-          statistics?:{period:num, elapsed:num, count:num, threshold?:num, possible?:num},
+          statistics?:{period:num, elapsed:num, count:num, threshold?:num, possible?:bool},
           signalling?:str}}",
     ),
     (
@@ -154,7 +154,8 @@ const CHAIN: &[(&str, &str)] = &[
         "gettxoutsetinfo",
         "{height:num, bestblock:hex, txouts:num, bogosize:num, hash_serialized_3?:hex, muhash?:hex,
           total_amount:amount, transactions?:num, disk_size?:num, total_unspendable_amount?:amount,
-          block_info?:any}",
+          block_info?:{prevout_spent:amount, coinbase:amount, new_outputs_ex_coinbase:amount, unspendable:amount,
+          unspendables:{genesis_block:amount, bip30:amount, scripts:amount, unclaimed_rewards:amount}}}",
     ),
     ("gettxspendingprevout", "[{txid:hex, vout:num, spendingtxid?:hex, spendingtx?:hex, blockhash?:hex}]"),
     ("importmempool", "{}"),

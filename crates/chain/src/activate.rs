@@ -423,6 +423,7 @@ impl Core {
         let mut changes = Vec::with_capacity(undone.len() + passed.len());
         let mut event = ChainEvent { seq: 0, disconnected: Vec::new(), connected: Vec::new() };
         for block in undone {
+            self.move_prune_locks_back(block.block.height);
             tips.extend(shared.tree.read().node(block.id).parent);
             bytes += block.bytes;
             event.disconnected.push(block.block);

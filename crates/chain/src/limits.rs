@@ -84,6 +84,10 @@ pub const UNREQUESTED_AHEAD: u32 = 288;
 /// reorganisation may need a block that is gone. Larger: a pruned node promises no more than this.
 pub const MIN_BLOCKS_TO_KEEP: u32 = 288;
 
+/// Blocks below the one a prune lock names that are kept too (Core's `PRUNE_LOCK_BUFFER`). Smaller:
+/// an index may not get through a short reorganisation. Larger: it holds up pruning.
+pub const PRUNE_LOCK_BUFFER: u32 = 10;
+
 /// Least bytes of block files that automatic pruning aims at (Core's
 /// `MIN_DISK_SPACE_FOR_BLOCK_FILES`). Smaller: the blocks that must be kept do not fit.
 pub const MIN_PRUNE_TARGET: u64 = 550 << 20;

@@ -46,6 +46,11 @@ fn element(data: &[u8]) -> BigUint {
     BigUint::from_bytes_le(&bytes)
 }
 
+/// A factor without inverse would be a multiple of the prime modulus, which no one can find.
+fn inverse(n: &BigUint, modulus: &BigUint) -> BigUint {
+    n.modinv(modulus).unwrap_or_else(|| BigUint::from(1u8))
+}
+
 impl MuHash {
     /// Puts an element in.
     pub fn insert(&mut self, data: &[u8]) {
@@ -63,12 +68,67 @@ impl MuHash {
         self.denominator = reduce(&self.denominator * &other.denominator);
     }
 
+    /// Bytes of [`state`](Self::state).
+    pub const STATE_BYTES: usize = 2 * ELEMENT_BYTES;
+
+    /// All it knows, for an owner that goes on later.
+    #[must_use]
+    pub fn state(&self) -> Vec<u8> {
+        let mut state = Vec::with_capacity(Self::STATE_BYTES);
+        for half in [&self.numerator, &self.denominator] {
+            let mut bytes = half.to_bytes_le();
+            // Both are reduced to less than 2^3072.
+            bytes.resize(ELEMENT_BYTES, 0);
+            state.extend(bytes);
+        }
+        state
+    }
+
+    /// Goes on from a [`state`](Self::state); `None` if it has another length.
+    #[must_use]
+    pub fn from_state(state: &[u8]) -> Option<Self> {
+        let (numerator, denominator) =
+            state.split_at_checked(ELEMENT_BYTES).filter(|_| state.len() == Self::STATE_BYTES)?;
+        Some(Self {
+            numerator: BigUint::from_bytes_le(numerator),
+            denominator: BigUint::from_bytes_le(denominator),
+        })
+    }
+
     /// The hash, in the byte order of [`sha256::Hash`]; Core displays it reversed.
     #[must_use]
     pub fn finalize(&self) -> [u8; 32] {
         let modulus = modulus();
-        // A factor without inverse would be a multiple of the prime modulus, which no one can find.
-        let inverse = self.denominator.modinv(&modulus).unwrap_or_else(|| BigUint::from(1u8));
+        self.digest(&inverse(&self.denominator, &modulus), &modulus)
+    }
+
+    /// The hashes of several sets, for little more than the price of one: the inverse, which costs
+    /// the most, is taken of the product of all denominators.
+    #[must_use]
+    pub fn finalize_all(sets: &[Self]) -> Vec<[u8; 32]> {
+        let modulus = modulus();
+        let mut product = BigUint::from(1u8);
+        let mut before = Vec::with_capacity(sets.len());
+        for set in sets {
+            let next = reduce(&product * &set.denominator);
+            before.push(std::mem::replace(&mut product, next));
+        }
+        let mut rest = inverse(&product, &modulus);
+        let mut hashes: Vec<_> = sets
+            .iter()
+            .zip(before)
+            .rev()
+            .map(|(set, before)| {
+                let own = reduce(&rest * before);
+                rest = reduce(&rest * &set.denominator);
+                set.digest(&own, &modulus)
+            })
+            .collect();
+        hashes.reverse();
+        hashes
+    }
+
+    fn digest(&self, inverse: &BigUint, modulus: &BigUint) -> [u8; 32] {
         let mut bytes = (&self.numerator * inverse % modulus).to_bytes_le();
         bytes.resize(ELEMENT_BYTES, 0);
         sha256::Hash::hash(&bytes).to_byte_array()

@@ -39,3 +39,20 @@ fn order_does_not_matter_and_removing_undoes() {
     low.combine(&high);
     assert_eq!(low.finalize(), backward.finalize());
 }
+
+#[test]
+fn several_sets_are_hashed_as_each_alone_and_go_on_from_their_state() {
+    let mut sets = vec![MuHash::default()];
+    for n in 0..5u8 {
+        let mut next = sets.last().unwrap().clone();
+        next.insert(&[n]);
+        next.remove(&[n, n]);
+        sets.push(next);
+    }
+    let alone: Vec<_> = sets.iter().map(MuHash::finalize).collect();
+    assert_eq!(MuHash::finalize_all(&sets), alone);
+    assert_eq!(MuHash::finalize_all(&[]), Vec::<[u8; 32]>::new());
+    let states = sets.iter().map(|set| MuHash::from_state(&set.state()).unwrap().finalize());
+    assert_eq!(states.collect::<Vec<_>>(), alone);
+    assert!(MuHash::from_state(&[0; 3]).is_none());
+}

@@ -17,7 +17,7 @@ use ironpeer_store::{
     Journal, Kv, OsDisk, SpaceConfig, StoreError, claim_folder, destroy_folder, is_foreign_leveldb,
     move_aside,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tokio::sync::{Semaphore, watch};
 
@@ -469,6 +469,7 @@ pub(crate) fn open_core(
             reindexing: AtomicBool::new(reindexing),
             prune: config.prune,
             have_pruned: AtomicBool::new(have_pruned),
+            prune_locks: Mutex::default(),
             warnings: watch::Sender::default(),
         }
     });

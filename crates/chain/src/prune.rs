@@ -51,7 +51,37 @@ impl Core {
     /// Core's `GetPruneRange`: the last height that may go.
     fn last_prunable(&self, wanted: Height) -> Height {
         let tip = self.shared.tree.read().tip_node().height;
-        wanted.min(Height(tip.0.saturating_sub(limits::MIN_BLOCKS_TO_KEEP)))
+        let mut last = tip;
+        let mut limiting = None;
+        for (name, height) in self.shared.prune_locks.lock().iter() {
+            // One more than the buffer, so that the lock's own block stays.
+            let lock = Height(height.0.saturating_sub(limits::PRUNE_LOCK_BUFFER + 1).max(1));
+            if lock <= last {
+                (last, limiting) = (lock, Some(*name));
+            }
+        }
+        if let Some(name) = limiting
+            && self.shared.log.enabled(LogCategory::Prune)
+        {
+            self.log(LogLine::debug(LogCategory::Prune, format!("{name} limited pruning to height {last}")));
+        }
+        let deep_enough = Height(tip.0.saturating_sub(limits::MIN_BLOCKS_TO_KEEP));
+        wanted.min(deep_enough).min(last)
+    }
+
+    /// Locks at or above a block that is taken off move back, so that their owners get a chance to
+    /// follow the reorganisation.
+    pub(crate) fn move_prune_locks_back(&self, disconnected: Height) {
+        let highest = Height(disconnected.0.saturating_sub(1));
+        for (name, height) in self.shared.prune_locks.lock().iter_mut().filter(|(_, at)| **at > highest) {
+            *height = highest;
+            if self.shared.log.enabled(LogCategory::Prune) {
+                self.log(LogLine::debug(
+                    LogCategory::Prune,
+                    format!("{name} prune lock moved back to {highest}"),
+                ));
+            }
+        }
     }
 
     /// Core's `FindFilesToPruneManual`, and the deletion.

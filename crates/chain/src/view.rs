@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ use ironpeer_primitives::{
     BlockUndo, ChainRead, Clock, Coin, HeaderInfo, Height, LogLine, LogSink, UnixTime, decode_block_undo,
 };
 use ironpeer_store::{BlockFiles, StoreError};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::coins::CoinStore;
@@ -118,6 +119,8 @@ pub(crate) struct Shared {
     pub prune: Option<Prune>,
     /// Some were (Core's `m_have_pruned`).
     pub have_pruned: AtomicBool,
+    /// Who still needs blocks from which height on.
+    pub prune_locks: Mutex<BTreeMap<&'static str, Height>>,
     pub warnings: watch::Sender<ChainWarnings>,
 }
 
@@ -163,6 +166,15 @@ impl Shared {
         // A body once seen leaves its number of transactions behind.
         let pruned = self.have_pruned.load(Ordering::Relaxed) && node.data.is_none() && node.tx_count > 0;
         if pruned { ReadError::Pruned } else { ReadError::NotStored }
+    }
+
+    fn read_block_part(&self, hash: &BlockHash, offset: u32, len: u32) -> Result<Vec<u8>, ReadError> {
+        let position = {
+            let tree = self.tree.read();
+            let node = tree.id(hash).map(|id| tree.node(id)).ok_or(ReadError::NotStored)?;
+            node.data.ok_or_else(|| self.missing(node))?
+        };
+        Ok(self.files.read_block_part(position, offset, len)?)
     }
 
     pub(crate) fn read_undo(&self, hash: &BlockHash) -> Result<BlockUndo, ReadError> {
@@ -256,6 +268,14 @@ impl ChainView {
     /// If it is not stored, or cannot be read.
     pub fn block_bytes(&self, hash: &BlockHash) -> Result<Vec<u8>, ReadError> {
         self.shared.read_block_bytes(hash)
+    }
+
+    /// `len` bytes of a stored block from byte `offset` of it, not checked against its hash.
+    ///
+    /// # Errors
+    /// If it is not stored, is shorter, or cannot be read.
+    pub fn block_part(&self, hash: &BlockHash, offset: u32, len: u32) -> Result<Vec<u8>, ReadError> {
+        self.shared.read_block_part(hash, offset, len)
     }
 
     /// The coins a once connected block spent; empty for the genesis block.
@@ -365,6 +385,18 @@ impl ChainView {
     #[must_use]
     pub fn coin_cache_size(&self) -> (usize, usize) {
         self.shared.coins.size()
+    }
+
+    /// Keeps the blocks that `name`, a follower which has got to `height`, needs to go on and to
+    /// go back, from being pruned (Core's `UpdatePruneLock`).
+    pub fn set_prune_lock(&self, name: &'static str, height: Height) {
+        self.shared.prune_locks.lock().insert(name, height);
+    }
+
+    /// Says that the node cannot go on, for a follower that cannot: what happens when the chain
+    /// itself breaks down happens (see [`ChainHandle::fatal`](crate::ChainHandle::fatal)).
+    pub fn fail(&self, message: impl Into<String>) {
+        self.shared.fail(message.into());
     }
 
     /// The block files must be read again (`-reindex`, or one that was interrupted): call

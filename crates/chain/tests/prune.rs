@@ -145,3 +145,22 @@ fn reading_all_files_anew_writes_undo_data_over_the_old() {
         node.stop();
     }
 }
+
+#[test]
+fn what_a_follower_still_needs_is_kept() {
+    let remains = Remains::new();
+    let node = Node::open(remains.config(Some(Prune::Manual)));
+    let base = node.extend(&node.tip(), 0, BLOCKS);
+    node.view().set_prune_lock("behind", Height(300));
+    node.view().set_prune_lock("at the tip", Height(BLOCKS as u32));
+    node.handle.prune_blocking(Some(Height(900))).unwrap();
+    let pruned = node.view().prune_height().unwrap();
+    assert!(pruned <= Height(300 - 11), "{pruned}");
+    assert_eq!(first_kept(&node), pruned.0 + 1);
+    // It has caught up, and a reorganisation takes it back a little.
+    node.view().set_prune_lock("behind", Height(BLOCKS as u32));
+    node.extend(&base[BLOCKS - 5].block_hash(), 1, 6);
+    node.handle.prune_blocking(Some(Height(900))).unwrap();
+    assert!(node.view().prune_height().unwrap() > Height(600));
+    node.stop();
+}

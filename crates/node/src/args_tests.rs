@@ -187,10 +187,10 @@ fn numbers_read_as_far_as_they_go() {
 
 #[test]
 fn missing_features_are_told_apart() {
-    let args = args("-ipcbind=unix -txindex -rest=0 -wallet=x", "");
+    let args = args("-ipcbind=unix -splash -rest=0 -wallet=x", "");
     let mut found: Vec<_> = args.without_effect().iter().map(|(opt, refused)| (opt.name, *refused)).collect();
     found.sort_unstable();
-    assert_eq!(found, [("ipcbind", true), ("txindex", false), ("wallet", false)]);
+    assert_eq!(found, [("ipcbind", true), ("splash", false), ("wallet", false)]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Config {
     pub params: Arc<Params>,
     /// Block index, coins and block files.
     pub chain: ironpeer_chain::Config,
+    /// What can be looked up beside blocks and coins (`-txindex` and the like).
+    pub indexes: ironpeer_index::Config,
     /// Threads that check scripts and decode blocks.
     pub pool_threads: usize,
     /// Bytes of the cache of verified scripts.
@@ -118,6 +120,7 @@ impl Config {
             auto_mine: auto_mine(args, &params)?,
             p2p,
             pid_file: (!pid.as_os_str().is_empty()).then(|| net.join(pid)),
+            indexes: indexes(args, &params, &net),
             chain: chain(args, &params, net, blocks)?,
             pool_threads: pool_threads(args.int("par").unwrap_or(0)),
             script_cache_bytes: usize::try_from(
@@ -161,6 +164,7 @@ impl Config {
         peer.dns_seed = false;
         Self {
             chain: ironpeer_chain::Config::in_memory(Arc::clone(&params)),
+            indexes: ironpeer_index::Config::none(),
             pool_threads: 1,
             script_cache_bytes: 1 << 20,
             load_blocks: Vec::new(),
@@ -295,6 +299,22 @@ fn chain(
     chain.small_block_files = args.bool("fastprune") == Some(true);
     chain.xor_key = args.bool("blocksxor").unwrap_or(true).then(rand::random);
     Ok(chain)
+}
+
+/// Core's `-...index` options, and ours.
+fn indexes(args: &Args, params: &Params, net: &Path) -> ironpeer_index::Config {
+    ironpeer_index::Config {
+        location: ironpeer_index::Location::Disk(net.join("indexes")),
+        small: params.mockable,
+        rebuild: args.bool("reindex") == Some(true),
+        tx: args.bool("txindex") == Some(true),
+        // What else it may be was refused before.
+        filters: args.text("blockfilterindex").is_some_and(|kind| kind != "0"),
+        coin_stats: args.bool("coinstatsindex") == Some(true),
+        spenders: args.bool("txospenderindex") == Some(true),
+        addresses: args.bool("addressindex") == Some(true),
+        fail_hook: None,
+    }
 }
 
 /// `-prune` (Core's `node/blockmanager_args.cpp`).

@@ -13,6 +13,7 @@ use ironpeer_api::{
 };
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError, Reindex};
 use ironpeer_consensus::{Params, ScriptCache};
+use ironpeer_index::{IndexError, IndexThreads, Indexes, MempoolScripts};
 use ironpeer_mempool::{LoadOptions, MempoolHandle};
 use ironpeer_mining::{MiningHandle, anyone_can_spend};
 use ironpeer_peer::{Listener, PeerHandle, Rooms, SystemResolver};
@@ -43,6 +44,9 @@ pub enum StartError {
     /// The chain cannot be opened.
     #[error("{}", explain_open(.0))]
     Chain(#[from] OpenError),
+    /// An index cannot be opened.
+    #[error("{}", explain_index(.0))]
+    Index(#[from] IndexError),
     /// The peers' files cannot be used.
     #[error(transparent)]
     Peers(#[from] ironpeer_peer::StartError),
@@ -82,6 +86,16 @@ fn explain_open(error: &OpenError) -> String {
     }
 }
 
+/// An index that lacks blocks stops the start late in Core, which then says so twice.
+fn explain_index(error: &IndexError) -> String {
+    match error {
+        IndexError::Pruned(_) => format!(
+            "{error}\nError: A fatal internal error occurred, see debug.log for details: Failed to start indexes, shutting down\u{2026}"
+        ),
+        other => other.to_string(),
+    }
+}
+
 /// Handles on a running node's rooms: cheap to clone, for embedders and the binaries.
 #[derive(Clone)]
 pub struct NodeContext {
@@ -112,6 +126,7 @@ pub struct Node {
     web: Option<HealthServer>,
     zmq: Option<ZmqServer>,
     chain_thread: ChainThread,
+    index_threads: IndexThreads,
     /// Searches, and the submission of what they find.
     mining_tasks: TaskTracker,
     mempool_file: Option<PathBuf>,
@@ -211,6 +226,9 @@ impl Node {
             opened => opened?,
         };
         let Opened { chain, chain_thread, pool, cache } = opened;
+        // Before anything is pruned, which indexes may not have seen yet.
+        let sink = Arc::clone(&log) as Arc<dyn LogSink>;
+        let (mut indexes, index_threads) = open_indexes(&config, &chain, &clock, &sink).await?;
         if chain.view().prune_mode().is_some() {
             status(&log, door.as_deref(), "Pruning blockstore\u{2026}");
             // It fails only once the chain has stopped, which is noticed below.
@@ -220,7 +238,6 @@ impl Node {
         let ballast = reserve_ballast(&config, &log)?;
         let tasks = TaskTracker::new();
         let mining_tasks = TaskTracker::new();
-        let sink = Arc::clone(&log) as Arc<dyn LogSink>;
         let (mempool, follower) = MempoolHandle::on_chain(
             ironpeer_mempool::Parts {
                 config: config.mempool,
@@ -243,6 +260,11 @@ impl Node {
         };
         let following = mempool.clone();
         tasks.spawn(async move { following.follow(follower).await });
+        if indexes.addresses.is_some() {
+            let scripts = MempoolScripts::new(mempool.clone(), chain.view());
+            indexes.mempool_scripts = Some(scripts.clone());
+            tasks.spawn(scripts.follow());
+        }
         let mining = MiningHandle::new(ironpeer_mining::Parts {
             config: config.mining,
             params: Arc::clone(&config.params),
@@ -255,11 +277,15 @@ impl Node {
         });
         let blocks_only = config.p2p.peer.sync.ignore_incoming_txs;
         status(&log, door.as_deref(), "Loading P2P addresses\u{2026}");
+        let rooms = Rooms::new(chain.clone(), mempool.clone());
         let peers = PeerHandle::start(
             // From the first connection on: see `import`.
             ironpeer_peer::Config { importing: true, ..config.p2p.peer },
             ironpeer_peer::Parts {
-                rooms: Rooms::new(chain.clone(), mempool.clone()),
+                rooms: match &indexes.filters {
+                    Some(filters) => rooms.with_filters(Arc::new(filters.clone())),
+                    None => rooms,
+                },
                 clock: Arc::clone(&clock),
                 log: sink,
                 disk: Arc::new(OsDisk),
@@ -316,6 +342,8 @@ impl Node {
                 zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
             },
             scan: Arc::default(),
+            filter_scan: Arc::default(),
+            indexes,
         });
         if let Some(door) = &door {
             door.ready(Arc::clone(&api));
@@ -339,6 +367,7 @@ impl Node {
             web,
             zmq,
             chain_thread,
+            index_threads,
             mining_tasks,
             mempool_file: config.mempool_file,
             tasks,
@@ -382,6 +411,7 @@ impl Node {
             web,
             zmq,
             chain_thread,
+            index_threads,
             mining_tasks,
             mempool_file,
             tasks,
@@ -414,6 +444,7 @@ impl Node {
             // A failure is in the log, and the node stops all the same.
             let _ = context.mempool.save(&path).await;
         }
+        index_threads.interrupt();
         if context.chain.shutdown().await.is_err() && failure.borrow().is_none() {
             log.log(LogLine::error("The chain had stopped before it was told to"));
         }
@@ -421,6 +452,7 @@ impl Node {
         chain_thread.join();
         tasks.close();
         in_time(log, "followers", tasks.wait()).await;
+        in_time(log, "indexes", tokio::task::spawn_blocking(move || index_threads.join())).await;
         if let Some(zmq) = zmq {
             in_time(log, "ZMQ", zmq.stop()).await;
         }
@@ -482,6 +514,22 @@ async fn open_chain(config: &Config, clock: &Arc<dyn Clock>, log: &Arc<Log>) -> 
         }
         Err(panic) => Err(OpenError::Failed(format!("Error opening block database: {panic}")).into()),
     }
+}
+
+/// Opens the indexes off the runtime, each of which then follows the chain on a thread of its own.
+/// What fails leaves the chain to be closed.
+async fn open_indexes(
+    config: &Config,
+    chain: &ChainHandle,
+    clock: &Arc<dyn Clock>,
+    log: &Arc<dyn LogSink>,
+) -> Result<(Indexes, IndexThreads), StartError> {
+    let parts =
+        ironpeer_index::Parts { chain: chain.clone(), clock: Arc::clone(clock), log: Arc::clone(log) };
+    let settings = config.indexes.clone();
+    let opened = tokio::task::spawn_blocking(move || Indexes::open(&settings, &parts)).await;
+    let failed = |panic| OpenError::Failed(format!("Error opening an index: {panic}"));
+    Ok(opened.map_err(failed)??)
 }
 
 /// Stops the node at `-stopatheight`.

@@ -81,6 +81,9 @@ impl P2pConfig {
         if on("peerbloomfilters", false) {
             sync.services.add(ServiceFlags::BLOOM);
         }
+        if on("peerblockfilters", false) {
+            sync.services.add(ServiceFlags::COMPACT_FILTERS);
+        }
         let mut peer = ironpeer_peer::Config::new(sync);
         peer.max_connections =
             usize::try_from(args.int("maxconnections").unwrap_or(DEFAULT_MAX_CONNECTIONS)).unwrap_or(0);

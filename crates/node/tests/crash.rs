@@ -1,6 +1,7 @@
 //! The daemon is killed again and again, at counted steps of accepting blocks, reorganising,
 //! mining, flushing, stopping, and of recovering from the last kill. Nothing that was answered for
-//! may be lost, and the coins must be those of a chain that was never interrupted.
+//! may be lost, the coins must be those of a chain that was never interrupted, and the indexes must
+//! get to the chain's tip.
 
 mod support;
 
@@ -21,6 +22,10 @@ use support::{OFFLINE, PROGRAM, State, Twin, chain_folders, killed, regtest, sta
 
 /// Kills of each workload. Three workloads make the hundred of one run.
 const KILLS: u32 = 34;
+
+/// All indexes there are.
+const INDEXES: [&str; 5] =
+    ["-txindex", "-txospenderindex", "-blockfilterindex", "-coinstatsindex", "-addressindex"];
 
 /// A start after a crash may take this long.
 const START_LIMIT: Duration = Duration::from_secs(5);
@@ -95,8 +100,9 @@ impl Victim {
     }
 
     fn spawn(&self, step: u64) -> NodeProcess {
-        let folders = chain_folders(&self.datadir);
-        let folders = folders.each_ref().map(PathBuf::as_path);
+        let [blocks, chainstate] = chain_folders(&self.datadir);
+        let indexes = blocks.with_file_name("indexes");
+        let folders = [blocks.as_path(), chainstate.as_path(), indexes.as_path()];
         let environment = self.shim.environment(&folders, step, DiskFault::Kill).unwrap();
         let program = Path::new(PROGRAM);
         NodeProcess::spawn_in(program, &self.datadir, "regtest", port(0), &self.options, &environment)
@@ -164,11 +170,35 @@ impl Victim {
     }
 }
 
+/// Waits until every index has got to the chain's tip, and holds one's numbers against the coins.
+fn check_indexes(node: &mut NodeProcess) -> Result<(), RpcError> {
+    loop {
+        let height = node.rpc.call("getblockcount", &[])?;
+        let info = node.rpc.call("getindexinfo", &[])?;
+        let indexes = info.as_object().unwrap();
+        assert_eq!(indexes.len(), INDEXES.len());
+        if indexes
+            .values()
+            .all(|index| index["synced"] == json!(true) && index["best_block_height"] == height)
+        {
+            break;
+        }
+    }
+    let mut info =
+        |use_index: bool| node.rpc.call("gettxoutsetinfo", &[json!("muhash"), Value::Null, json!(use_index)]);
+    let (indexed, scanned) = (info(true)?, info(false)?);
+    for name in ["bestblock", "muhash", "txouts", "bogosize", "total_amount"] {
+        assert_eq!(indexed[name], scanned[name], "{name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn kills_lose_no_acknowledged_block_through_reorganisations() {
     let (script, states) = reorganising_script(&mut StdRng::seed_from_u64(1));
     let folder = tempfile::tempdir().unwrap();
     let mut victim = Victim::new(folder.path(), 2, 1..300);
+    victim.options.extend(INDEXES.map(str::to_owned));
     // Blocks of the script that were answered for.
     let mut acknowledged = 0;
     let mut flushes = StdRng::seed_from_u64(3);
@@ -190,6 +220,7 @@ fn kills_lose_no_acknowledged_block_through_reorganisations() {
                     allowed.contains(&found),
                     "{found:?} after {kills} kills, {acknowledged} blocks: expected {allowed:?}"
                 );
+                check_indexes(node)?;
             }
             looked = true;
             let Some(block) = script.get(acknowledged) else { return Ok(false) };
@@ -207,6 +238,7 @@ fn kills_lose_no_acknowledged_block_through_reorganisations() {
     }
     let mut node = victim.start_in_peace();
     assert_eq!(state(&mut node).unwrap(), states[script.len() - 1]);
+    check_indexes(&mut node).unwrap();
     assert!(node.stop().unwrap().0.success());
     victim.assert_spread();
 }

@@ -29,6 +29,7 @@ mod listen;
 mod network;
 mod outbox;
 mod rooms;
+mod serve_filters;
 mod session;
 mod shell;
 mod traffic;

@@ -7,7 +7,7 @@ use bitcoin::{Block, BlockHash, Transaction, Txid};
 use ironpeer_chain::{ChainFollower, ChainHandle, ChainView, Followed, SubmitOptions};
 use ironpeer_mempool::{MempoolHandle, PackageTx, SubmitTx};
 use ironpeer_primitives::{
-    BlockReject, ChainEvent, ChainRead, ConnectedBlock, HeaderInfo, MempoolRead, TxReject,
+    BlockFilterRead, BlockReject, ChainEvent, ChainRead, ConnectedBlock, HeaderInfo, MempoolRead, TxReject,
 };
 use ironpeer_sync::{BlockOutcome, TxAccepted};
 use tokio::task::spawn_blocking;
@@ -18,13 +18,25 @@ pub struct Rooms {
     chain: ChainHandle,
     view: ChainView,
     mempool: MempoolHandle,
+    filters: Option<Arc<dyn BlockFilterRead>>,
 }
 
 impl Rooms {
     /// Takes their fronts.
     #[must_use]
     pub fn new(chain: ChainHandle, mempool: MempoolHandle) -> Self {
-        Self { view: chain.view(), chain, mempool }
+        Self { view: chain.view(), chain, mempool, filters: None }
+    }
+
+    /// Lets peers have filters of blocks, if the machine offers them.
+    #[must_use]
+    pub fn with_filters(mut self, filters: Arc<dyn BlockFilterRead>) -> Self {
+        self.filters = Some(filters);
+        self
+    }
+
+    pub(crate) fn filters(&self) -> Option<Arc<dyn BlockFilterRead>> {
+        self.filters.clone()
     }
 
     pub(crate) fn chain(&self) -> &dyn ChainRead {

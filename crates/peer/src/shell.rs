@@ -480,6 +480,10 @@ impl Shell {
                 let block = self.rooms.block(hash).await;
                 self.feed(Event::BlockLoaded { peer, hash, block })
             }
+            Action::SendFilters { peer, reply, start, stop } => match self.peer(peer) {
+                Some(state) => self.send_filters(&state, reply, start, stop).await,
+                None => Vec::new(),
+            },
             Action::SendBlock { peer, hash, witness } => {
                 let Some(state) = self.peer(peer) else { return Vec::new() };
                 if witness {
@@ -573,6 +577,7 @@ impl Shell {
             Action::Log(line) => self.log.log(line),
             Action::Continue { .. }
             | Action::SendBlock { .. }
+            | Action::SendFilters { .. }
             | Action::LoadBlock { .. }
             | Action::SubmitHeaders { .. }
             | Action::CheckMutation { .. }
@@ -584,7 +589,7 @@ impl Shell {
     }
 
     /// Queues a message for a peer; never waits.
-    fn queue(&self, peer: &Peer, command: Command, bytes: Vec<u8>) -> Vec<Action> {
+    pub(crate) fn queue(&self, peer: &Peer, command: Command, bytes: Vec<u8>) -> Vec<Action> {
         self.debug(LogCategory::Net, || {
             let payload = bytes.len() - ironpeer_wire::limits::V1_HEADER_BYTES;
             format!("sending {command} ({payload} bytes) peer={}", peer.id)
@@ -669,6 +674,7 @@ const fn takes_time(action: &Action) -> bool {
             | Action::SubmitPackage { .. }
             | Action::LoadBlock { .. }
             | Action::SendBlock { .. }
+            | Action::SendFilters { .. }
             | Action::Continue { .. }
     )
 }

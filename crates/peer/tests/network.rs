@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
+use bitcoin::bip158::FilterHash;
 use bitcoin::hashes::{Hash, sha256d};
 use bitcoin::p2p::ServiceFlags;
 use common::{Client, MemoryLog, World, announces, block_on, patiently};
@@ -12,7 +13,7 @@ use ironpeer_peer::{BanUntil, BindError, Listener, Network, Subnet};
 use ironpeer_primitives::ChainRead;
 use ironpeer_store::{Disk, OpenMode, write_atomic};
 use ironpeer_sync::ConnectionKind;
-use ironpeer_wire::{Command, Message, NetAddress, PeerAddress, Service, encode, encode_frame};
+use ironpeer_wire::{CFilterRange, Command, Message, NetAddress, PeerAddress, Service, encode, encode_frame};
 use tokio::io::AsyncWriteExt;
 
 /// A peer that asks and does not read is not read either, and nobody else waits for it.
@@ -423,4 +424,45 @@ async fn anchors_are_tried_first_after_a_restart() {
     assert!(!disk.exists(path), "only an orderly end leaves anchors");
     node.stop().await;
     anchor.stop().await;
+}
+
+/// A client that takes them slowly gets all filters, in order, and they are those of the headers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn block_filters_are_served_as_fast_as_they_are_taken() {
+    const BLOCKS: u32 = 120;
+    let world = World::new();
+    let mut config = world.config();
+    config.sync.services.add(ServiceFlags::COMPACT_FILTERS);
+    // Less than two filters.
+    config.send_buffer_bytes = 50;
+    let node = world.node_with(1, config, Arc::new(ironpeer_primitives::NullLog));
+    let mut hashes = vec![node.chain.view().params().genesis_hash];
+    for _ in 0..BLOCKS {
+        hashes.push(node.mine().await);
+    }
+    let index = node.filters.clone().unwrap();
+    assert!(index.handle().wait_caught_up().await);
+    let mut client = Client::join(&world, &node).await;
+    let stop = hashes[BLOCKS as usize];
+    let range = |start_height| CFilterRange { filter_type: 0, start_height, stop_hash: stop };
+    client.send(&Message::GetCFHeaders(range(1))).await;
+    let message = client.receive("headers", |message| matches!(message, Message::CFHeaders(_))).await;
+    let Message::CFHeaders(headers) = message else { panic!() };
+    assert_eq!(headers.hashes.len(), BLOCKS as usize);
+    client.send(&Message::GetCFilters(range(1))).await;
+    let mut header = headers.previous_header;
+    for (block, expected) in hashes.iter().skip(1).zip(&headers.hashes) {
+        let message = client.receive("a filter", |message| matches!(message, Message::CFilter(_))).await;
+        let Message::CFilter(filter) = message else { panic!() };
+        assert_eq!((filter.block_hash, FilterHash::hash(&filter.filter)), (*block, *expected));
+        header = expected.filter_header(&header);
+    }
+    let row = index.header(ironpeer_primitives::Height(BLOCKS), &stop).unwrap().unwrap();
+    assert_eq!(row.header, header);
+    client.send(&Message::GetCFCheckpt { filter_type: 0, stop_hash: stop }).await;
+    let message = client.receive("checkpoints", |message| matches!(message, Message::CFCheckpt(_))).await;
+    let Message::CFCheckpt(checkpoints) = message else { panic!() };
+    assert!(checkpoints.headers.is_empty());
+    client.ping(1).await;
+    node.stop().await;
 }

@@ -6,6 +6,7 @@
 mod chain;
 mod clock;
 mod coin;
+mod filters;
 mod height;
 mod log;
 mod mempool;
@@ -18,6 +19,7 @@ pub use coin::{
     BlockUndo, CodecError, Coin, compress_amount, decode_block_undo, decode_coin, decompress_amount,
     encode_block_undo, encode_coin, read_varint, write_varint,
 };
+pub use filters::BlockFilterRead;
 pub use height::{Height, PeerId};
 pub use log::{LogCategory, LogLevel, LogLine, LogSink, NullLog};
 pub use mempool::{MempoolRead, PoolTx};

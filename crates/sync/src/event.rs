@@ -4,7 +4,9 @@ use std::time::Duration;
 use bitcoin::block::Header;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
-use ironpeer_primitives::{BlockReject, ChainEvent, Clock, HeaderInfo, LogLine, PeerId, TxReject, UnixTime};
+use ironpeer_primitives::{
+    BlockReject, ChainEvent, Clock, HeaderInfo, Height, LogLine, PeerId, TxReject, UnixTime,
+};
 use ironpeer_wire::{Message, PeerAddress, Service};
 
 /// The moment an event happened, on the clock that follows `setmocktime`, as everything in
@@ -250,6 +252,17 @@ pub struct TxAccepted {
     pub pool_bytes: u64,
 }
 
+/// The answer to one of BIP157's questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterReply {
+    /// A `cfilter` each.
+    Filters,
+    /// One `cfheaders`.
+    Headers,
+    /// One `cfcheckpt`.
+    Checkpoints,
+}
+
 /// What the shell is to do, in this order.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -269,6 +282,18 @@ pub enum Action {
         hash: BlockHash,
         /// With witnesses.
         witness: bool,
+    },
+    /// Read filters of blocks, or what stands for them, and queue the answer (before whatever
+    /// follows for this peer). If they are not there, nothing is sent.
+    SendFilters {
+        /// To whom.
+        peer: PeerId,
+        /// Which answer.
+        reply: FilterReply,
+        /// The first block's height.
+        start: Height,
+        /// The last block, of the chain meant.
+        stop: BlockHash,
     },
     /// Read a block and hand it back ([`Event::BlockLoaded`]).
     LoadBlock {

@@ -12,6 +12,7 @@ mod addr;
 mod announce;
 mod blocks;
 mod bloom;
+mod compact_filters;
 mod download;
 mod event;
 mod evict;
@@ -29,8 +30,8 @@ mod request;
 mod serve;
 
 pub use event::{
-    Action, BlockOutcome, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats, Permissions,
-    TxAccepted,
+    Action, BlockOutcome, Connection, ConnectionKind, Event, FilterReply, Now, OrphanInfo, PeerStats,
+    Permissions, TxAccepted,
 };
 pub use ironpeer_consensus::check_block_mutation;
 pub use machine::{Config, FetchBlockError, Sync, UploadLimits};

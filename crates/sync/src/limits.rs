@@ -153,6 +153,12 @@ pub const ADDR_FILTER_FALSE_POSITIVE: f64 = 0.001;
 /// again. More: the queue overshoots its 1 MB by that much.
 pub const MAX_GETDATA_REPLY_BYTES: usize = 1_000_000;
 
+/// Filters of blocks in answer to one `getcfilters` (Core's `MAX_GETCFILTERS_SIZE`). More: one
+/// question makes us read and send more.
+pub const MAX_GETCFILTERS: u32 = 1_000;
+/// Filter hashes in one `cfheaders` (Core's `MAX_GETCFHEADERS_SIZE`).
+pub const MAX_GETCFHEADERS: u32 = 2_000;
+
 /// Bytes of a filter set by a peer (BIP37). More: a peer makes us hold and search more.
 pub const MAX_BLOOM_FILTER_BYTES: usize = 36_000;
 /// Hash functions of such a filter.

@@ -14,7 +14,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::download::TxDownload;
-use crate::event::{Action, Connection, ConnectionKind, Event, Now, OrphanInfo, PeerStats};
+use crate::event::{Action, Connection, ConnectionKind, Event, FilterReply, Now, OrphanInfo, PeerStats};
 use crate::limits::{BLOCK_STALLING_TIMEOUT_DEFAULT, DEFAULT_PEER_TIMEOUT, EXTRA_PEER_CHECK_INTERVAL};
 use crate::peer::{KnownBlock, Micros, Peer};
 
@@ -661,10 +661,29 @@ impl Sync {
                 self.on_filter(cx, id, message);
             }
             Message::FeeFilter(fee) => self.on_feefilter(cx, id, fee),
-            Message::GetCFilters(range) | Message::GetCFHeaders(range) => {
-                self.refuse_block_filter(cx, id, range.filter_type);
+            Message::GetCFilters(r) => {
+                self.on_filter_request(
+                    cx,
+                    id,
+                    r.filter_type,
+                    r.start_height,
+                    r.stop_hash,
+                    FilterReply::Filters,
+                );
             }
-            Message::GetCFCheckpt { filter_type, .. } => self.refuse_block_filter(cx, id, filter_type),
+            Message::GetCFHeaders(r) => {
+                self.on_filter_request(
+                    cx,
+                    id,
+                    r.filter_type,
+                    r.start_height,
+                    r.stop_hash,
+                    FilterReply::Headers,
+                );
+            }
+            Message::GetCFCheckpt { filter_type, stop_hash } => {
+                self.on_filter_request(cx, id, filter_type, 0, stop_hash, FilterReply::Checkpoints);
+            }
             Message::Malformed(malformed) => self.on_malformed(cx, id, &malformed),
             Message::MerkleBlock(_)
             | Message::CFilter(_)
@@ -685,12 +704,6 @@ impl Sync {
             | Message::SendTxRcncl(_)
             | Message::Feature(_) => {}
         }
-    }
-
-    /// BIP157 filters are served to nobody, so they are refused as Core refuses them without
-    /// `-peerblockfilters`.
-    fn refuse_block_filter(&mut self, cx: &mut Cx<'_>, id: PeerId, filter_type: u8) {
-        self.drop_peer(cx, id, &format!("peer requested unsupported block filter type: {filter_type}"));
     }
 
     /// Whether a rule has force at a height.

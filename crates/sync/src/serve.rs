@@ -33,7 +33,7 @@ fn hash_or_end(hash: &BlockHash) -> String {
 impl Sync {
     /// Stale blocks are served only if they are recent, in time and in work, and valid: which
     /// old ones we have would tell us from other nodes (Core's `BlockRequestAllowed`).
-    fn block_request_allowed(&self, cx: &Cx<'_>, block: &HeaderInfo) -> bool {
+    pub(crate) fn block_request_allowed(&self, cx: &Cx<'_>, block: &HeaderInfo) -> bool {
         if block.active {
             return true;
         }

@@ -233,6 +233,7 @@ impl Node {
             | Action::SeenLocal { .. }
             | Action::TryExtraOutbound(_)
             | Action::StartExtraBlockRelay
+            | Action::SendFilters { .. }
             | Action::Log(_) => {}
         }
         Vec::new()

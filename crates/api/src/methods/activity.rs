@@ -19,77 +19,19 @@ use crate::json::{self, Object};
 use crate::table::{Arg, Kind, Method, method};
 use crate::tx_json;
 
-pub(crate) static METHODS: &[Method] = &[
-    method!(
-        "blockchain",
-        "getblockfilter",
-        [
-            Arg::req("blockhash", Kind::Hex, "The block's hash"),
-            Arg::def("filtertype", Kind::Str, "\"basic\"", "The kind of filter"),
-        ],
-        "A block's filter of BIP157. Needs the index of block filters, which does not exist yet.",
-        block_filter
-    ),
-    method!(
-        "blockchain",
-        "getdescriptoractivity",
-        [
-            Arg::req("blockhashes", Kind::Arr, "Blocks of the active chain, in any order")
-                .usage("[\"blockhash\",...]"),
-            Arg::req("scanobjects", Kind::Arr, "Descriptors, or objects with desc and range")
-                .usage("[scanobjects,...]"),
-            Arg::def("include_mempool", Kind::Bool, "true", "Whether the mempool counts too"),
-        ],
-        "What some descriptors received and spent in some blocks.",
-        activity
-    ),
-    method!(
-        "blockchain",
-        "scanblocks",
-        [
-            Arg::req("action", Kind::Str, "start, abort or status"),
-            Arg::opt("scanobjects", Kind::Arr, "Descriptors, or objects with desc and range")
-                .usage("[scanobjects,...]"),
-            Arg::def("start_height", Kind::Num, "0", "First height"),
-            Arg::opt("stop_height", Kind::Num, "Last height; the tip's if not given"),
-            Arg::def("filtertype", Kind::Str, "\"basic\"", "The kind of filter"),
-            Arg::opt(
-                "options",
-                Kind::Named(&[Arg::def(
-                    "filter_false_positives",
-                    Kind::Bool,
-                    "false",
-                    "Look into the blocks found and leave out those that only seem to fit"
-                )]),
-                ""
-            )
-            .usage("options"),
-        ],
-        "The blocks that concern some descriptors. Needs the index of block filters, which does not exist yet.",
-        scan_blocks
-    ),
-];
-
-fn no_filters(kind: &str) -> RpcError {
-    match kind {
-        "basic" => RpcError::misc("Index is not enabled for filtertype basic"),
-        _ => RpcError::unknown("Unknown filtertype"),
-    }
-}
-
-async fn block_filter(call: Call) -> RpcResult {
-    call.params.hash::<BlockHash>(0, "blockhash")?;
-    Err(no_filters(call.params.opt_str(1)?.unwrap_or("basic")))
-}
-
-async fn scan_blocks(call: Call) -> RpcResult {
-    match call.params.str(0)? {
-        "status" => Ok(Value::Null),
-        "abort" => Ok(false.into()),
-        "start" => Err(no_filters(call.params.opt_str(4)?.unwrap_or("basic"))),
-        other => Err(RpcError::parameter(format!("Invalid action '{other}'"))),
-    }
-}
+pub(crate) static METHODS: &[Method] = &[method!(
+    "blockchain",
+    "getdescriptoractivity",
+    [
+        Arg::req("blockhashes", Kind::Arr, "Blocks of the active chain, in any order")
+            .usage("[\"blockhash\",...]"),
+        Arg::req("scanobjects", Kind::Arr, "Descriptors, or objects with desc and range")
+            .usage("[scanobjects,...]"),
+        Arg::def("include_mempool", Kind::Bool, "true", "Whether the mempool counts too"),
+    ],
+    "What some descriptors received and spent in some blocks.",
+    activity
+)];
 
 /// Finds events that concern some scripts.
 struct Watch {

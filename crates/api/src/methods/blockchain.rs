@@ -541,7 +541,6 @@ async fn wait_for_block_height(call: Call) -> RpcResult {
 }
 
 async fn sync_with_followers(call: Call) -> RpcResult {
-    let (_, seq) = call.ctx.view().tip_and_seq();
-    call.ctx.wait_for_followers(seq).await;
+    call.ctx.settle_indexes().await;
     Ok(Value::Null)
 }

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Txid};
 use ironpeer_chain::UtxoHashKind;
-use ironpeer_primitives::{ChainRead, Coin};
+use ironpeer_index::{CoinStatsIndex, CoinTotals};
+use ironpeer_primitives::{ChainRead, Coin, HeaderInfo};
 use serde_json::Value;
 
+use super::blockchain::hash_or_height;
 use crate::call::{Call, integer};
+use crate::context::ApiContext;
 use crate::descriptor::scan_object_scripts;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object};
@@ -106,9 +109,38 @@ async fn tx_out_set_info(call: Call) -> RpcResult {
         "none" => UtxoHashKind::None,
         other => return Err(RpcError::parameter(format!("'{other}' is not a valid hash_type"))),
     };
-    call.params.opt_bool(2)?;
+    let use_index = call.params.opt_bool(2)?.unwrap_or(true);
+    let index = call.ctx.indexes.coin_stats.as_ref();
+    let mut at = None;
     if call.params.given(1) {
-        return Err(RpcError::parameter("Querying specific block heights requires coinstatsindex"));
+        if index.is_none() {
+            return Err(RpcError::parameter("Querying specific block heights requires coinstatsindex"));
+        }
+        if kind == UtxoHashKind::HashSerialized3 {
+            return Err(RpcError::parameter(
+                "hash_serialized_3 hash type cannot be queried for a specific block",
+            ));
+        }
+        if !use_index {
+            return Err(RpcError::parameter(
+                "Cannot set use_index to false when querying for a specific block",
+            ));
+        }
+        at = Some(hash_or_height(&call.ctx.view(), call.params.value(1))?);
+    }
+    if let Some(index) = index.filter(|_| use_index) {
+        if !index.handle().wait_synced().await {
+            let reached = index.handle().status().tip.map_or(0, |tip| tip.height.0);
+            if at.is_some_and(|at| at.height.0 > reached) {
+                return Err(RpcError::internal(format!(
+                    "Unable to get data because coinstatsindex is still syncing. Current height: {reached}"
+                )));
+            }
+        }
+        if kind != UtxoHashKind::HashSerialized3 {
+            let at = at.unwrap_or_else(|| call.ctx.view().tip());
+            return indexed_set_info(&call.ctx, index.clone(), asked, at).await;
+        }
     }
     let info = call
         .ctx
@@ -125,6 +157,50 @@ async fn tx_out_set_info(call: Call) -> RpcResult {
     out.push("total_amount", json::amount(info.total_amount));
     out.push("transactions", info.transactions);
     out.push("disk_size", info.disk_size);
+    Ok(out.into())
+}
+
+/// The coin set's numbers after a block, from the index.
+async fn indexed_set_info(ctx: &ApiContext, index: CoinStatsIndex, asked: &str, at: HeaderInfo) -> RpcResult {
+    let before = ctx.view().header(&at.header.prev_blockhash);
+    let read = tokio::task::spawn_blocking(move || {
+        let stats = index.stats(at.height, &at.hash)?;
+        let before = match before {
+            Some(before) => index.stats(before.height, &before.hash)?.map(|stats| stats.totals),
+            None => Some(CoinTotals::default()),
+        };
+        Ok::<_, ironpeer_index::IndexError>(stats.zip(before))
+    });
+    let read = read.await.map_err(|_| RpcError::internal("read failed"))?;
+    let unreadable = || RpcError::internal("Unable to read UTXO set");
+    let (stats, before) = read.ok().flatten().ok_or_else(unreadable)?;
+    let totals = stats.totals;
+    let sats = |sats: u64| json::amount(Amount::from_sat(sats));
+    let since = |now: u64, before: u64| sats(now.saturating_sub(before));
+    let moved = |now: u128, before: u128| sats(u64::try_from(now.saturating_sub(before)).unwrap_or(u64::MAX));
+    let mut unspendables = Object::new();
+    unspendables.push("genesis_block", since(totals.unspendable_genesis, before.unspendable_genesis));
+    unspendables.push("bip30", since(totals.unspendable_bip30, before.unspendable_bip30));
+    unspendables.push("scripts", since(totals.unspendable_scripts, before.unspendable_scripts));
+    unspendables.push("unclaimed_rewards", since(totals.unspendable_unclaimed, before.unspendable_unclaimed));
+    let mut block = Object::new();
+    block.push("prevout_spent", moved(totals.prevout_spent, before.prevout_spent));
+    block.push("coinbase", moved(totals.coinbase, before.coinbase));
+    let outputs = moved(totals.new_outputs_ex_coinbase, before.new_outputs_ex_coinbase);
+    block.push("new_outputs_ex_coinbase", outputs);
+    block.push("unspendable", since(totals.unspendable(), before.unspendable()));
+    block.push("unspendables", Value::from(unspendables));
+    let mut out = Object::new();
+    out.push("height", at.height.0);
+    out.push("bestblock", at.hash.to_string());
+    out.push("txouts", totals.txouts);
+    out.push("bogosize", totals.bogosize);
+    if asked == "muhash" {
+        out.push("muhash", stats.muhash.to_string());
+    }
+    out.push("total_amount", sats(totals.amount));
+    out.push("total_unspendable_amount", sats(totals.unspendable()));
+    out.push("block_info", Value::from(block));
     Ok(out.into())
 }
 

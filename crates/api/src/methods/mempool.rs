@@ -1,7 +1,7 @@
 //! The mempool (`rpc/mempool.cpp`).
 
 use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use ironpeer_mempool::{EntryInfo, FeeRate, LoadOptions, MempoolHandle};
 use ironpeer_primitives::ChainRead;
 use serde_json::{Map, Value};
@@ -72,7 +72,7 @@ pub(crate) static METHODS: &[Method] = &[
                 ""
             ),
         ],
-        "The mempool's transactions that spend some outputs.",
+        "The transactions that spend some outputs: the mempool's, and, with -txospenderindex, the chain's.",
         spending_prevout
     ),
     method!(
@@ -286,7 +286,8 @@ async fn spending_prevout(call: Call) -> RpcResult {
     let options = if call.params.given(1) { object(call.params.value(1))? } else { &empty };
     check_members(options, &[("mempool_only", "bool"), ("return_spending_tx", "bool")], true, true)?;
     let flag = |name: &str| options.get(name).filter(|v| !v.is_null()).map(boolean).transpose();
-    let mempool_only = flag("mempool_only")?.unwrap_or(true);
+    let index = call.ctx.indexes.spenders.clone();
+    let mempool_only = flag("mempool_only")?.unwrap_or(index.is_none());
     let return_tx = flag("return_spending_tx")?.unwrap_or(false);
     let mut wanted = Vec::with_capacity(outputs.len());
     for output in outputs {
@@ -298,26 +299,46 @@ async fn spending_prevout(call: Call) -> RpcResult {
             .map_err(|_| RpcError::parameter("Invalid parameter, vout cannot be negative"))?;
         wanted.push((output, OutPoint { txid, vout }));
     }
-    let mut found = Vec::with_capacity(wanted.len());
-    for (output, outpoint) in wanted {
+    let answer = move |output: &Map<String, Value>, spender: Option<&Transaction>| {
         let mut out = output.clone();
-        match call.ctx.mempool.spender(&outpoint) {
-            Some(spender) => {
-                out.insert("spendingtxid".into(), spender.compute_txid().to_string().into());
-                if return_tx {
-                    out.insert("spendingtx".into(), serialize_hex(&*spender).into());
-                }
-            }
-            None if mempool_only => {}
-            None => {
-                return Err(RpcError::misc(
-                    "Mempool lacks a relevant spend, and txospenderindex is unavailable.",
-                ));
+        if let Some(spender) = spender {
+            out.insert("spendingtxid".into(), spender.compute_txid().to_string().into());
+            if return_tx {
+                out.insert("spendingtx".into(), serialize_hex(spender).into());
             }
         }
-        found.push(Value::Object(out));
+        out
+    };
+    let mut found = Vec::with_capacity(wanted.len());
+    let mut left = Vec::new();
+    for (output, outpoint) in wanted {
+        match call.ctx.mempool.spender(&outpoint) {
+            None if !mempool_only => left.push((output.clone(), outpoint)),
+            spender => found.push(Value::Object(answer(output, spender.as_deref()))),
+        }
     }
-    Ok(found.into())
+    if left.is_empty() {
+        return Ok(found.into());
+    }
+    let ready = match &index {
+        Some(index) => index.handle().wait_synced().await,
+        None => false,
+    };
+    let Some(index) = index.filter(|_| ready) else {
+        return Err(RpcError::misc("Mempool lacks a relevant spend, and txospenderindex is unavailable."));
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        for (output, outpoint) in left {
+            let spender = index.spender(&outpoint).map_err(|error| RpcError::misc(error.to_string()))?;
+            let mut out = answer(&output, spender.as_ref().map(|spender| &spender.tx));
+            if let Some(spender) = spender {
+                out.insert("blockhash".into(), spender.block.to_string().into());
+            }
+            found.push(Value::Object(out));
+        }
+        Ok(found.into())
+    });
+    read.await.map_err(|_| RpcError::internal("read failed"))?
 }
 
 async fn import(call: Call) -> RpcResult {

@@ -10,6 +10,7 @@ use ironpeer_primitives::{ChainRead, HeaderInfo};
 use serde_json::Value;
 
 use super::blockchain::{known_header, read_block};
+use super::rawtx::indexed_tx;
 use crate::call::{Call, hash, hex_bytes};
 use crate::error::{RpcError, RpcResult};
 use crate::table::{Arg, Kind, Method, method};
@@ -71,11 +72,21 @@ async fn prove(call: Call) -> RpcResult {
     let info = if call.params.given(1) {
         known_header(&view, &call.params.hash::<BlockHash>(1, "blockhash")?)?
     } else {
-        let (view, txids) = (view.clone(), txids.clone());
-        tokio::task::spawn_blocking(move || find_block(&view, &txids))
+        let (reader, wanted) = (view.clone(), txids.clone());
+        let found = tokio::task::spawn_blocking(move || find_block(&reader, &wanted))
             .await
-            .map_err(|_| RpcError::internal("read failed"))?
-            .ok_or_else(|| RpcError::unknown("Transaction not yet in block"))?
+            .map_err(|_| RpcError::internal("read failed"))?;
+        match (found, txids.first()) {
+            (Some(found), _) => found,
+            (None, Some(first)) => {
+                if let Some(index) = &call.ctx.indexes.tx {
+                    index.handle().wait_synced().await;
+                }
+                let indexed = indexed_tx(&call.ctx, *first).await?;
+                indexed.ok_or_else(|| RpcError::unknown("Transaction not yet in block"))?.0
+            }
+            (None, None) => return Err(RpcError::unknown("Transaction not yet in block")),
+        }
     };
     let block = read_block(&view, info.hash).await?;
     let found = block.txdata.iter().filter(|tx| txids.contains(&tx.compute_txid())).count();

@@ -8,6 +8,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, WPubkeyHash, Witness,
 };
+use ironpeer_chain::ChainView;
 use ironpeer_consensus::{decode_tx, decode_tx_no_witness};
 use ironpeer_mempool::{FeeRate, SubmitTx};
 use ironpeer_primitives::{ChainRead, Coin, HeaderInfo, TxClass, TxReject};
@@ -78,7 +79,7 @@ pub(crate) static METHODS: &[Method] = &[
             Arg::def("verbosity|verbose", Kind::Num, "0", "0 for hex, 1 for details, 2 with what it spends").any_type(),
             Arg::opt("blockhash", Kind::Hex, "The block it is in"),
         ],
-        "A transaction of the mempool, or of a given block.",
+        "A transaction of the mempool, of a given block, or, with -txindex, of any.",
         raw_transaction
     ),
     method!(
@@ -374,41 +375,77 @@ async fn raw_transaction(call: Call) -> RpcResult {
     let view = ctx.view();
     let missing =
         |text: &str| RpcError::unknown(format!("{text}. Use gettransaction for wallet transactions."));
-    if !call.params.given(2) {
-        let tx = ctx.mempool.tx(&txid).ok_or_else(|| {
-            missing("No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries")
-        })?;
-        if verbosity <= 0 {
-            return Ok(serialize_hex(&*tx).into());
+    let network = ctx.network();
+    let given = call.params.given(2);
+    let (tx, info) = if given {
+        let hash: BlockHash = call.params.hash(2, "parameter 3")?;
+        let info = view.header(&hash).ok_or_else(|| RpcError::unknown("Block hash not found"))?;
+        if !info.has_data {
+            return Err(RpcError::misc("Block not available"));
         }
-        return Ok(tx_json::transaction(&tx, ctx.network(), None, true, None).into());
-    }
-    let hash: BlockHash = call.params.hash(2, "parameter 3")?;
-    let info = view.header(&hash).ok_or_else(|| RpcError::unknown("Block hash not found"))?;
-    if !info.has_data {
-        return Err(RpcError::misc("Block not available"));
-    }
-    let block = read_block(&view, hash).await?;
-    let (place, tx) = block
-        .txdata
-        .iter()
-        .enumerate()
-        .find(|(_, tx)| tx.compute_txid() == txid)
-        .ok_or_else(|| missing("No such transaction found in the provided block"))?;
-    if verbosity <= 0 {
-        return Ok(serialize_hex(tx).into());
-    }
-    let undo = match place.checked_sub(1) {
-        Some(place) if verbosity >= 2 => read_undo(&view, hash).await?.map(|undo| (place, undo)),
-        _ => None,
+        let block = read_block(&view, hash).await?;
+        let tx = block.txdata.iter().find(|tx| tx.compute_txid() == txid).cloned();
+        (Arc::new(tx.ok_or_else(|| missing("No such transaction found in the provided block"))?), Some(info))
+    } else {
+        let ready = match &ctx.indexes.tx {
+            Some(index) => Some(index.handle().wait_synced().await),
+            None => None,
+        };
+        if let Some(tx) = ctx.mempool.tx(&txid) {
+            (tx, None)
+        } else if let Some((info, tx)) = indexed_tx(ctx, txid).await? {
+            (Arc::new(tx), Some(info))
+        } else {
+            return Err(missing(match ready {
+                None => {
+                    "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries"
+                }
+                Some(false) => {
+                    "No such mempool transaction. Blockchain transactions are still in the process of being indexed"
+                }
+                Some(true) => "No such mempool or blockchain transaction",
+            }));
+        }
     };
-    let coins = undo.as_ref().and_then(|(place, undo)| undo.txs.get(*place));
-    let spent = coins.map(|coins| Spent { coins, show: true });
+    if verbosity <= 0 {
+        return Ok(serialize_hex(&*tx).into());
+    }
+    let Some(info) = info else {
+        return Ok(tx_json::transaction(&tx, network, None, true, None).into());
+    };
+    let undo = if verbosity >= 2 && !tx.is_coinbase() { spent_by(&view, &info, txid).await? } else { None };
+    let spent = undo.as_deref().map(|coins| Spent { coins, show: true });
     let mut out = Object::new();
-    out.push("in_active_chain", info.active);
-    out.extend(tx_json::transaction(tx, ctx.network(), Some(&hash), true, spent.as_ref()));
+    if given {
+        out.push("in_active_chain", info.active);
+    }
+    out.extend(tx_json::transaction(&tx, network, Some(&info.hash), true, spent.as_ref()));
     push_confirmations(&mut out, &info, &view.tip());
     Ok(out.into())
+}
+
+/// A transaction of the chain, if there is an index that has it, with the block it is in.
+pub(crate) async fn indexed_tx(
+    ctx: &ApiContext,
+    txid: Txid,
+) -> Result<Option<(HeaderInfo, Transaction)>, RpcError> {
+    let Some(index) = ctx.indexes.tx.clone() else { return Ok(None) };
+    let found = tokio::task::spawn_blocking(move || index.find(&txid)).await;
+    let found = found.map_err(|_| RpcError::internal("read failed"))?;
+    let Some((hash, tx)) = found.map_err(|error| RpcError::misc(error.to_string()))? else { return Ok(None) };
+    Ok(ctx.view().header(&hash).map(|info| (info, tx)))
+}
+
+/// The coins that one transaction of a block spent, if both are stored.
+async fn spent_by(view: &ChainView, info: &HeaderInfo, txid: Txid) -> Result<Option<Vec<Coin>>, RpcError> {
+    if !info.has_data {
+        return Ok(None);
+    }
+    let Some(undo) = read_undo(view, info.hash).await? else { return Ok(None) };
+    let block = read_block(view, info.hash).await?;
+    // The coinbase, which comes first, spends nothing.
+    let place = block.txdata.iter().skip(1).position(|tx| tx.compute_txid() == txid);
+    Ok(place.and_then(|place| undo.txs.get(place).cloned()))
 }
 
 /// How deep the block is, and its time twice, as Core's `TxToJSON` ends.

@@ -266,8 +266,18 @@ async fn estimate_smart_fee(call: Call) -> RpcResult {
 
 /// No index is built by this node yet, so the list is empty, as Core's is without any.
 async fn index_info(call: Call) -> RpcResult {
-    call.params.opt_str(0)?;
-    Ok(Object::new().into())
+    let only = call.params.opt_str(0)?.unwrap_or("");
+    let mut out = Object::new();
+    for index in
+        call.ctx.indexes.handles().into_iter().filter(|index| only.is_empty() || index.name() == only)
+    {
+        let status = index.status();
+        let mut state = Object::new();
+        state.push("synced", status.synced);
+        state.push("best_block_height", status.tip.map_or(0, |tip| tip.height.0));
+        out.push(index.name(), Value::from(state));
+    }
+    Ok(out.into())
 }
 
 /// A private key of this network (Core's `DecodeSecret`).

@@ -5,6 +5,7 @@ mod dialect;
 mod files;
 mod health;
 mod hostile;
+mod indexes;
 mod methods;
 mod metrics;
 mod openrpc;

@@ -6,13 +6,13 @@ use ironpeer_api::ServerConfig;
 
 use crate::support::{HttpReply, TestNode, receive, send};
 
-async fn ask(node: &TestNode, method: &str, target: &str, body: &str) -> HttpReply {
+pub async fn ask(node: &TestNode, method: &str, target: &str, body: &str) -> HttpReply {
     let mut stream = node.connect().await;
     send(&mut stream, method, &format!("/rest/{target}"), None, body).await;
     receive(&mut stream).await
 }
 
-async fn get(node: &TestNode, target: &str) -> HttpReply {
+pub async fn get(node: &TestNode, target: &str) -> HttpReply {
     ask(node, "GET", target, "").await
 }
 
@@ -20,7 +20,7 @@ async fn with_rest() -> TestNode {
     TestNode::start_with(ServerConfig { rest: true, ..ServerConfig::default() }, |_| ()).await
 }
 
-async fn json_of(node: &TestNode, target: &str) -> Value {
+pub async fn json_of(node: &TestNode, target: &str) -> Value {
     let reply = get(node, target).await;
     assert_eq!(reply.status, 200, "{target}: {}", reply.body);
     assert!(reply.head.contains("content-type: application/json"), "{}", reply.head);

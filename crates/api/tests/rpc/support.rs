@@ -7,6 +7,7 @@ use bitcoin::Address;
 use ironpeer_api::{ApiContext, Credentials, Door, Facts, LogControl, RpcServer, ServerConfig};
 use ironpeer_chain::{Chain, ChainThread};
 use ironpeer_consensus::{Params, RegtestOptions, ScriptCache};
+use ironpeer_index::{IndexThreads, Indexes, MempoolScripts};
 use ironpeer_mempool::MempoolHandle;
 use ironpeer_mining::MiningHandle;
 use ironpeer_primitives::{Clock, FixedClock, LogCategory, LogLine, LogSink, NullLog};
@@ -58,6 +59,7 @@ pub struct TestNode {
     pub log: Arc<Lines>,
     pub server: Option<RpcServer>,
     thread: Option<ChainThread>,
+    index_threads: IndexThreads,
     tasks: TaskTracker,
 }
 
@@ -86,6 +88,23 @@ impl TestNode {
 
     /// The server answers, the node is not ready yet.
     pub async fn start_cold(config: ServerConfig, edit: impl FnOnce(&mut Credentials)) -> Self {
+        Self::start_indexed(config, edit, &ironpeer_index::Config::none()).await
+    }
+
+    /// Ready, with REST and every index.
+    pub async fn start_with_indexes() -> Self {
+        let config = ServerConfig { rest: true, ..ServerConfig::default() };
+        let all = ironpeer_index::Config::all(ironpeer_index::Location::Memory);
+        let node = Self::start_indexed(config, |_| (), &all).await;
+        node.door.ready(Arc::clone(&node.context));
+        node
+    }
+
+    async fn start_indexed(
+        config: ServerConfig,
+        edit: impl FnOnce(&mut Credentials),
+        indexes: &ironpeer_index::Config,
+    ) -> Self {
         let params = Arc::new(Params::regtest(RegtestOptions::default()));
         let clock = Arc::new(FixedClock::at(i64::from(params.genesis.header.time) + 600));
         let dyn_clock = || Arc::clone(&clock) as Arc<dyn Clock>;
@@ -100,6 +119,8 @@ impl TestNode {
             Arc::clone(&cache),
         )
         .unwrap();
+        let parts = ironpeer_index::Parts { chain: chain.clone(), clock: dyn_clock(), log: quiet.clone() };
+        let (mut indexes, index_threads) = Indexes::open(indexes, &parts).unwrap();
         let (mempool, follower) = MempoolHandle::on_chain(
             ironpeer_mempool::Parts {
                 config: ironpeer_mempool::Config {
@@ -118,6 +139,9 @@ impl TestNode {
         );
         let following = mempool.clone();
         tokio::spawn(async move { following.follow(follower).await });
+        let scripts = MempoolScripts::new(mempool.clone(), chain.view());
+        indexes.mempool_scripts = Some(scripts.clone());
+        tokio::spawn(scripts.follow());
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let mining = MiningHandle::new(ironpeer_mining::Parts {
             config: ironpeer_mining::Config::default(),
@@ -147,6 +171,8 @@ impl TestNode {
                 ..Facts::default()
             },
             scan: Arc::default(),
+            filter_scan: Arc::default(),
+            indexes,
         });
         let mut credentials = Credentials::new();
         credentials.add_password("user", "pass");
@@ -156,7 +182,7 @@ impl TestNode {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = Some(RpcServer::serve(vec![listener], Arc::clone(&door), config));
-        Self { port, door, context, clock, log, server, thread: Some(thread), tasks }
+        Self { port, door, context, clock, log, server, thread: Some(thread), index_threads, tasks }
     }
 
     pub async fn connect(&self) -> TcpStream {
@@ -202,6 +228,7 @@ impl TestNode {
         self.tasks.wait().await;
         self.context.chain.shutdown().await.unwrap();
         self.thread.take().unwrap().join();
+        self.index_threads.join();
     }
 }
 

@@ -155,6 +155,14 @@ pub const DAEMON: &[Opt] = &[
     opt("?", "", Hidden, 0, Acts, ""),
     opt("help-debug", "", Debugging, 0, Acts, "Print the help with the options for debugging and exit"),
     opt("version", "", Options, 0, Acts, "Print the version and exit"),
+    opt(
+        "addressindex",
+        "",
+        Options,
+        0,
+        Acts,
+        "Keep an index of what each script received and spent (default: 0)",
+    ),
     opt("alertnotify", "=<cmd>", Options, 0, Acts, "Run a command on a warning (%s is its text)"),
     opt(
         "allowignoredconf",
@@ -198,8 +206,8 @@ pub const DAEMON: &[Opt] = &[
         "Transactions kept for compact blocks beside the mempool",
     ),
     opt("blocksonly", "", Options, 0, Acts, "Take no transactions from peers (default: 0)"),
-    opt("blockfilterindex", "=<type>", Options, 0, Inert, "Keep an index of compact block filters"),
-    opt("coinstatsindex", "", Options, 0, Inert, "Keep an index of coin statistics (default: 0)"),
+    opt("blockfilterindex", "=<type>", Options, 0, Acts, "Keep an index of compact block filters"),
+    opt("coinstatsindex", "", Options, 0, Acts, "Keep an index of coin statistics (default: 0)"),
     opt(
         "conf",
         "=<file>",
@@ -279,8 +287,8 @@ pub const DAEMON: &[Opt] = &[
     ),
     opt("shutdownnotify", "=<cmd>", Options, 0, Acts, "Run a command before shutting down"),
     opt("startupnotify", "=<cmd>", Options, 0, Acts, "Run a command once started"),
-    opt("txindex", "", Options, 0, Inert, "Keep an index of all transactions (default: 0)"),
-    opt("txospenderindex", "", Options, 0, Inert, "Keep an index of what spent each output (default: 0)"),
+    opt("txindex", "", Options, 0, Acts, "Keep an index of all transactions (default: 0)"),
+    opt("txospenderindex", "", Options, 0, Acts, "Keep an index of what spent each output (default: 0)"),
     opt(
         "webbind",
         "=<addr>:<port>",
@@ -341,7 +349,7 @@ pub const DAEMON: &[Opt] = &[
     opt("onlynet", "=<net>", Connection, 0, Acts, "Make automatic connections to this network only"),
     opt("v2transport", "", Connection, 0, Inert, "Offer encrypted transport (BIP324)"),
     opt("peerbloomfilters", "", Connection, 0, Acts, "Serve bloom filters (BIP37)"),
-    opt("peerblockfilters", "", Connection, 0, Inert, "Serve compact block filters (BIP157)"),
+    opt("peerblockfilters", "", Connection, 0, Acts, "Serve compact block filters (BIP157)"),
     opt("txreconciliation", "", Connection, DEBUG_ONLY, Inert, "Reconcile transactions with peers (BIP330)"),
     opt("port", "=<port>", Connection, NETWORK_ONLY, Acts, "Port to listen on (default: the network's)"),
     opt(

@@ -13,6 +13,7 @@ use bitcoin::{
 };
 use ironpeer_chain::{Chain, ChainFollower, ChainHandle, Config as ChainConfig, Followed, SubmitOptions};
 use ironpeer_consensus::{Params, RegtestOptions, ScriptCache};
+use ironpeer_index::{FilterIndex, Indexes};
 use ironpeer_mempool::{Config as MempoolConfig, MempoolHandle, Parts as MempoolParts};
 use ironpeer_peer::{Config, Listener, Parts, PeerHandle, Resolver, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogCategory, LogLine, LogSink, NullLog, SystemClock};
@@ -166,10 +167,25 @@ impl World {
         tokio::spawn(async move { following.follow(follower).await });
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.address();
+        let rooms = Rooms::new(chain.clone(), mempool.clone());
+        let (rooms, filters) = if config.sync.services.has(ServiceFlags::COMPACT_FILTERS) {
+            let parts = ironpeer_index::Parts {
+                chain: chain.clone(),
+                clock: Arc::clone(&self.clock),
+                log: Arc::new(NullLog),
+            };
+            let only = ironpeer_index::Config { filters: true, ..ironpeer_index::Config::none() };
+            // Its thread ends with the chain.
+            let (indexes, _threads) = Indexes::open(&only, &parts).unwrap();
+            let filters = indexes.filters.unwrap();
+            (rooms.with_filters(Arc::new(filters.clone())), Some(filters))
+        } else {
+            (rooms, None)
+        };
         let peers = PeerHandle::start(
             config,
             Parts {
-                rooms: Rooms::new(chain.clone(), mempool.clone()),
+                rooms,
                 clock: Arc::clone(&self.clock),
                 log,
                 disk,
@@ -179,7 +195,7 @@ impl World {
             },
         )
         .unwrap();
-        Node { chain, mempool, peers, address }
+        Node { chain, mempool, peers, address, filters }
     }
 }
 
@@ -188,6 +204,8 @@ pub struct Node {
     pub mempool: MempoolHandle,
     pub peers: PeerHandle,
     pub address: SocketAddr,
+    /// Its index of block filters, if it serves them.
+    pub filters: Option<FilterIndex>,
 }
 
 impl Node {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
-use ironpeer_primitives::{ChainRead, PeerId};
-use ironpeer_sync::{ConnectionKind, Permissions, UploadLimits};
-use ironpeer_wire::{BloomFilter, InvType, Inventory, Message};
+use bitcoin::{BlockHash, Txid};
+use ironpeer_primitives::{ChainRead, Height, PeerId};
+use ironpeer_sync::{Action, ConnectionKind, FilterReply, Permissions, UploadLimits};
+use ironpeer_wire::{BloomFilter, CFilterRange, InvType, Inventory, Message};
 
 use crate::model::{coin, mine_at, tx};
 use crate::node::{Node, full_node, version};
@@ -160,4 +160,56 @@ fn the_upload_target_spares_new_blocks() {
     let filtered = filtered(&node);
     node.say(peer, filtered);
     assert!(node.logged("historical block serving limit reached, disconnecting peer=0"));
+}
+
+/// BIP157, within Core's limits; the shell reads what is to be sent.
+#[test]
+fn filters_of_blocks_are_served_to_those_who_ask_for_no_more_than_they_may() {
+    let mut node = Node::with(1, |config| {
+        config.services.add(ServiceFlags::COMPACT_FILTERS);
+    });
+    node.tree.initial_download = false;
+    node.mine(1_205);
+    let tip = node.tree.tip().hash;
+    let stop = |node: &Node, height| node.tree.active_at(Height(height)).unwrap().hash;
+    let range = |start_height, stop_hash| CFilterRange { filter_type: 0, start_height, stop_hash };
+    let peer = node.connect(ConnectionKind::Inbound);
+    let (last, middle) = (stop(&node, 1_004), stop(&node, 1_104));
+    for (message, reply, start, stop) in [
+        (Message::GetCFilters(range(5, last)), FilterReply::Filters, 5, last),
+        (Message::GetCFHeaders(range(0, tip)), FilterReply::Headers, 0, tip),
+        (Message::GetCFCheckpt { filter_type: 0, stop_hash: middle }, FilterReply::Checkpoints, 0, middle),
+    ] {
+        node.other.clear();
+        node.say(peer, message);
+        let sent = node.other.iter().any(|action| {
+            matches!(action, Action::SendFilters { peer: to, reply: kind, start: from, stop: to_block }
+                if (*to, *kind, from.0, *to_block) == (peer, reply, start, stop))
+        });
+        assert!(sent, "{reply:?}: {:?}", node.other);
+    }
+    assert!(node.is_connected(peer));
+    let unknown = BlockHash::from_byte_array([7; 32]);
+    for (message, why) in [
+        (
+            Message::GetCFilters(CFilterRange { filter_type: 1, ..range(0, tip) }),
+            "peer requested unsupported block filter type: 1".to_owned(),
+        ),
+        (Message::GetCFilters(range(0, unknown)), format!("peer requested invalid block hash: {unknown}")),
+        (
+            Message::GetCFilters(range(1_005, last)),
+            "peer sent invalid getcfilters/getcfheaders with start height 1005 and stop height 1004".into(),
+        ),
+        (
+            Message::GetCFilters(range(4, last)),
+            "peer requested too many cfilters/cfheaders: 1001 / 1000".into(),
+        ),
+    ] {
+        node.other.clear();
+        let peer = node.connect(ConnectionKind::Inbound);
+        node.say(peer, message);
+        assert!(node.logged(&format!("{why}, disconnecting peer={peer}")), "{why}");
+        assert!(!node.is_connected(peer));
+        assert!(!node.other.iter().any(|action| matches!(action, Action::SendFilters { .. })));
+    }
 }
