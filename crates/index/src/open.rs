@@ -307,10 +307,9 @@ impl Opening<'_> {
             FjallConfig::small()
         } else {
             FjallConfig {
-                memtable_bytes: MEMTABLE_BYTES,
                 log_bytes: LOG_BYTES,
                 workers: 1,
-                ..FjallConfig::large(CACHE_BYTES)
+                ..FjallConfig::large(CACHE_BYTES, MEMTABLE_BYTES)
             }
         };
         settings.hook.clone_from(&self.config.fail_hook);
