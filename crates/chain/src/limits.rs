@@ -33,6 +33,10 @@ pub const INDEX_DATABASE_SHARE: usize = 32;
 /// Most of either. Larger: memory to no end. Smaller: more tiny tables to compact.
 pub const INDEX_DATABASE_MAX_BYTES: usize = 8 << 20;
 
+/// Inputs from which a transaction's scripts are spread over the pool. Larger: a large transaction
+/// is checked on one thread while others idle. Smaller: more parts than they are worth.
+pub const SPREAD_INPUTS: usize = 64;
+
 /// Bytes each command is charged at least, so that small ones are bounded in number too.
 pub const COMMAND_MIN_BYTES: usize = 64 << 10;
 

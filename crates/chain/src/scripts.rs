@@ -6,9 +6,10 @@ use bitcoin::{Block, Transaction, TxOut};
 use ironpeer_consensus::{Checker, ScriptCache, ScriptFailure, ScriptFlags, TxScriptCheck, script_flags};
 use ironpeer_primitives::{BlockClass, BlockReject, BlockUndo, Height, LogLine};
 use ironpeer_script::{ScriptError, SpendContext, verify_input};
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::core::Fatal;
+use crate::limits;
 use crate::view::Shared;
 
 /// Spreads the checks over the pool it runs on.
@@ -25,12 +26,27 @@ impl PoolChecker {
     }
 }
 
+impl PoolChecker {
+    fn check_one(&self, check: &TxScriptCheck) -> Result<(), ScriptFailure> {
+        let Some(scripts) = check.prepare(&self.cache)? else { return Ok(()) };
+        if scripts.inputs() < limits::SPREAD_INPUTS {
+            return scripts.verify_all();
+        }
+        // Else one large transaction would keep a block waiting on a single thread.
+        let failed = (0..scripts.inputs())
+            .into_par_iter()
+            .with_min_len(limits::SPREAD_INPUTS / 4)
+            .find_map_first(|input| scripts.verify(input).err());
+        failed.map_or(Ok(()), Err)
+    }
+}
+
 impl Checker for PoolChecker {
     fn check(&self, checks: Vec<TxScriptCheck>) -> Result<(), (usize, ScriptFailure)> {
         let failed = checks
             .par_iter()
             .enumerate()
-            .find_map_first(|(place, check)| check.verify(&self.cache).err().map(|failure| (place, failure)));
+            .find_map_first(|(place, check)| self.check_one(check).err().map(|failure| (place, failure)));
         failed.map_or(Ok(()), Err)
     }
 }
@@ -81,3 +97,7 @@ fn name_failure(tx: &Transaction, spent: &[TxOut], input: usize, flags: ScriptFl
     let mut context = SpendContext::new(tx, spent)?;
     verify_input(&mut context, input, flags).err()
 }
+
+#[cfg(test)]
+#[path = "scripts_tests.rs"]
+mod tests;

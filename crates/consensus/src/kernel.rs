@@ -146,74 +146,139 @@ impl TxScriptCheck {
     }
 
     fn run(&self, cache: &ScriptCache, remember: bool) -> Result<(), ScriptFailure> {
-        let no_verdict = |error| ScriptFailure::NoVerdict { input: 0, error };
-        let tx = self.transaction().ok_or_else(|| no_verdict(SeamError::NoTransaction))?;
-        let bytes = serialize(tx);
-        let wtxid = || Wtxid::from_byte_array(sha256d::Hash::hash(&bytes).to_byte_array());
-        if !cache.is_unused() && cache.contains(&wtxid(), self.flags) {
-            return Ok(());
-        }
-        verify_inputs(&bytes, tx.input.len(), &self.spent_outputs(), self.flags)?;
+        let Some(scripts) = self.prepare(cache)? else { return Ok(()) };
+        scripts.verify_all()?;
         if remember {
-            cache.insert(&wtxid(), self.flags);
+            cache.insert(&wtxid(&scripts.bytes), self.flags);
         }
         Ok(())
     }
+
+    /// Its inputs' scripts, which can be run in any order and on many threads; `None` if `cache`
+    /// knows that all of them pass.
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked about this transaction.
+    pub fn prepare(&self, cache: &ScriptCache) -> Result<Option<InputScripts<'_>>, ScriptFailure> {
+        let tx = self.transaction().ok_or_else(|| no_verdict(0, SeamError::NoTransaction))?;
+        let bytes = serialize(tx);
+        if !cache.is_unused() && cache.contains(&wtxid(&bytes), self.flags) {
+            return Ok(None);
+        }
+        InputScripts::new(bytes, tx.input.len(), self.spent_outputs(), self.flags).map(Some)
+    }
 }
 
-/// Runs the scripts of all inputs of the transaction in `bytes`.
-pub(crate) fn verify_inputs(
-    bytes: &[u8],
-    inputs: usize,
-    spent: &[&TxOut],
+fn wtxid(bytes: &[u8]) -> Wtxid {
+    Wtxid::from_byte_array(sha256d::Hash::hash(bytes).to_byte_array())
+}
+
+const fn no_verdict(input: usize, error: SeamError) -> ScriptFailure {
+    ScriptFailure::NoVerdict { input, error }
+}
+
+/// The scripts of a transaction's inputs, ready for the kernel.
+pub struct InputScripts<'a> {
+    bytes: Vec<u8>,
+    tx: bitcoinkernel::Transaction,
+    spent: Vec<&'a TxOut>,
     flags: ScriptFlags,
-) -> Result<(), ScriptFailure> {
-    let no_verdict = |error| ScriptFailure::NoVerdict { input: 0, error };
-    if spent.len() != inputs {
-        return Err(no_verdict(SeamError::SpentOutputs { spent: spent.len(), inputs }));
+    /// The kernel copies what it is given for each input. Without the spent outputs a copy takes
+    /// the same time whatever the number of inputs; with them, the time of all inputs grows with
+    /// its square.
+    light: PrecomputedTransactionData,
+    /// With them, if an input needs them.
+    full: Option<PrecomputedTransactionData>,
+}
+
+impl std::fmt::Debug for InputScripts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InputScripts").field("inputs", &self.inputs()).finish_non_exhaustive()
     }
-    let lacks_p2sh = flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH);
-    if lacks_p2sh || !ScriptFlags::MANDATORY.contains(flags) {
-        return Err(no_verdict(SeamError::Flags(flags.bits())));
+}
+
+impl<'a> InputScripts<'a> {
+    /// Those of the transaction in `bytes`, which has so many inputs and spends these outputs.
+    pub(crate) fn new(
+        bytes: Vec<u8>,
+        inputs: usize,
+        spent: Vec<&'a TxOut>,
+        flags: ScriptFlags,
+    ) -> Result<Self, ScriptFailure> {
+        if spent.len() != inputs {
+            return Err(no_verdict(0, SeamError::SpentOutputs { spent: spent.len(), inputs }));
+        }
+        let lacks_p2sh = flags.contains(ScriptFlags::WITNESS) && !flags.contains(ScriptFlags::P2SH);
+        if lacks_p2sh || !ScriptFlags::MANDATORY.contains(flags) {
+            return Err(no_verdict(0, SeamError::Flags(flags.bits())));
+        }
+        let kernel = |error: KernelError| no_verdict(0, SeamError::Kernel(error.to_string()));
+        let tx = bitcoinkernel::Transaction::new(&bytes).map_err(kernel)?;
+        let none: [bitcoinkernel::TxOut; 0] = [];
+        let light = PrecomputedTransactionData::new(&tx, &none).map_err(kernel)?;
+        let full = if spent.iter().any(|output| needs_all_spent(output, flags)) {
+            let outputs = spent
+                .iter()
+                .map(|output| {
+                    let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(kernel)?;
+                    Ok(bitcoinkernel::TxOut::new(&script, output.value.to_sat().cast_signed()))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            Some(PrecomputedTransactionData::new(&tx, &outputs).map_err(kernel)?)
+        } else {
+            None
+        };
+        Ok(Self { bytes, tx, spent, flags, light, full })
     }
-    let kernel = |error: KernelError| no_verdict(SeamError::Kernel(error.to_string()));
-    let tx = bitcoinkernel::Transaction::new(bytes).map_err(kernel)?;
-    let needs_all = |output: &TxOut| flags.contains(ScriptFlags::TAPROOT) && output.script_pubkey.is_p2tr();
-    // The kernel copies this data for each input. Without the spent outputs a copy takes the same
-    // time whatever the number of inputs; with them, time would grow with its square.
-    let light = PrecomputedTransactionData::new(&tx, &[] as &[bitcoinkernel::TxOut]).map_err(kernel)?;
-    let full = if spent.iter().any(|output| needs_all(output)) {
-        let outputs = spent
-            .iter()
-            .map(|output| {
-                let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(kernel)?;
-                Ok(bitcoinkernel::TxOut::new(&script, output.value.to_sat().cast_signed()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Some(PrecomputedTransactionData::new(&tx, &outputs).map_err(kernel)?)
-    } else {
-        None
-    };
-    for (input, output) in spent.iter().enumerate() {
+
+    /// How many inputs there are.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.spent.len()
+    }
+
+    /// Runs the scripts of one input.
+    ///
+    /// # Errors
+    /// If they fail, or there is no verdict.
+    pub fn verify(&self, input: usize) -> Result<(), ScriptFailure> {
+        let kernel = |error: KernelError| no_verdict(input, SeamError::Kernel(error.to_string()));
+        let Some(output) = self.spent.get(input) else {
+            let (spent, inputs) = (self.spent.len(), input.saturating_add(1));
+            return Err(no_verdict(input, SeamError::SpentOutputs { spent, inputs }));
+        };
         let script = ScriptPubkey::new(output.script_pubkey.as_bytes()).map_err(kernel)?;
         let amount = output.value.to_sat().cast_signed();
         // Taproot's rules speak of outputs of its own form alone, and the kernel takes the flag
         // only together with all spent outputs.
-        let (data, flags) = match &full {
-            Some(full) if needs_all(output) => (full, flags),
-            _ => (&light, flags.without(ScriptFlags::TAPROOT)),
+        let (data, flags) = match &self.full {
+            Some(full) if needs_all_spent(output, self.flags) => (full, self.flags),
+            _ => (&self.light, self.flags.without(ScriptFlags::TAPROOT)),
         };
-        let answer = bitcoinkernel::verify(&script, Some(amount), &tx, input, Some(flags.bits()), data);
-        verdict(input, answer)?;
+        let answer = bitcoinkernel::verify(&script, Some(amount), &self.tx, input, Some(flags.bits()), data);
+        verdict(input, answer)
     }
-    Ok(())
+
+    /// Runs the scripts of all inputs, one after the other.
+    ///
+    /// # Errors
+    /// The first input that does not pass.
+    pub fn verify_all(&self) -> Result<(), ScriptFailure> {
+        (0..self.inputs()).try_for_each(|input| self.verify(input))
+    }
+}
+
+/// Whether the signatures of an input that spends this commit to every output the transaction
+/// spends (BIP341).
+fn needs_all_spent(output: &TxOut, flags: ScriptFlags) -> bool {
+    flags.contains(ScriptFlags::TAPROOT) && output.script_pubkey.is_p2tr()
 }
 
 /// What the kernel's answer says of an input: only one of its errors is about the script.
 fn verdict(input: usize, answer: Result<(), KernelError>) -> Result<(), ScriptFailure> {
     answer.map_err(|error| match error {
         KernelError::ScriptVerify(ScriptVerifyError::Invalid) => ScriptFailure::Invalid { input },
-        error => ScriptFailure::NoVerdict { input, error: SeamError::Kernel(error.to_string()) },
+        error => no_verdict(input, SeamError::Kernel(error.to_string())),
     })
 }
 

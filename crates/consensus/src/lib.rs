@@ -3,7 +3,7 @@
 //! Every function here is told the time, the ancestors and the coins it needs, so each rule can
 //! be tested on its own. Reject reasons, debug messages and the order of checks are Bitcoin
 //! Core's: the first failure reported is the one Core reports. Scripts alone are not judged
-//! here; [`TxScriptCheck::verify`] is the one place that asks libbitcoinkernel.
+//! here; [`InputScripts::verify`] is the one place that asks libbitcoinkernel.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -43,7 +43,7 @@ pub use header::{
     median_time_past, next_work_required, permitted_difficulty_transition, target_from_bits,
 };
 pub use ironpeer_primitives::ScriptFlags;
-pub use kernel::{Checker, InlineChecker, ScriptFailure, SeamError, TxScriptCheck};
+pub use kernel::{Checker, InlineChecker, InputScripts, ScriptFailure, SeamError, TxScriptCheck};
 pub use params::{
     Bip9Deployment, BuriedDeployment, ChainTxData, HeadersSyncParams, Params, RegtestOptions,
     VersionBitsParameters,

@@ -8,7 +8,7 @@ use bitcoin::{
 };
 
 use crate::decode::read_solution;
-use crate::kernel::verify_inputs;
+use crate::kernel::InputScripts;
 use crate::merkle::merkle_root;
 use crate::sigops::Instructions;
 use crate::{ScriptFlags, witness_commitment_index};
@@ -27,8 +27,11 @@ const OP_RETURN: u8 = 0x6a;
 #[must_use]
 pub fn check_signet_solution(block: &Block, txids: &[Txid], challenge: &Script) -> bool {
     let flags = ScriptFlags::P2SH | ScriptFlags::WITNESS | ScriptFlags::DERSIG | ScriptFlags::NULLDUMMY;
-    solution_txs(block, txids, challenge)
-        .is_some_and(|(spent, tx)| verify_inputs(&serialize(&tx), 1, &[&spent], flags).is_ok())
+    solution_txs(block, txids, challenge).is_some_and(|(spent, tx)| {
+        InputScripts::new(serialize(&tx), 1, vec![&spent], flags)
+            .and_then(|scripts| scripts.verify_all())
+            .is_ok()
+    })
 }
 
 /// The output to be spent and the transaction that spends it; `None` if the block has no
