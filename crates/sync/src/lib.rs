@@ -13,6 +13,7 @@ mod announce;
 mod blocks;
 mod bloom;
 mod compact_filters;
+mod cx;
 mod download;
 mod event;
 mod evict;
@@ -36,4 +37,4 @@ pub use event::{
 pub use ironpeer_consensus::check_block_mutation;
 pub use machine::{Config, FetchBlockError, Sync, UploadLimits};
 
-pub(crate) use machine::{Cx, micros};
+pub(crate) use cx::{Cx, micros};

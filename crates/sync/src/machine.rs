@@ -13,15 +13,11 @@ use ironpeer_wire::{Inventory, Message, PeerAddress};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
+use crate::cx::{Cx, Debug, micros};
 use crate::download::TxDownload;
 use crate::event::{Action, Connection, ConnectionKind, Event, FilterReply, Now, OrphanInfo, PeerStats};
 use crate::limits::{BLOCK_STALLING_TIMEOUT_DEFAULT, DEFAULT_PEER_TIMEOUT, EXTRA_PEER_CHECK_INTERVAL};
 use crate::peer::{KnownBlock, Micros, Peer};
-
-/// A period in microseconds.
-pub const fn micros(duration: Duration) -> Micros {
-    duration.as_micros() as Micros
-}
 
 /// Without a tick for this long the wall clock must have jumped (`setmocktime`).
 const CLOCK_JUMP: Micros = micros(Duration::from_secs(1));
@@ -75,79 +71,6 @@ impl Config {
             max_full_outbound: 8,
             max_block_relay_only: 2,
             log_ips: false,
-        }
-    }
-}
-
-/// One call's surroundings: the time, what can be read, and what is to be done.
-pub struct Cx<'a> {
-    pub now: Micros,
-    pub chain: &'a dyn ChainRead,
-    pub pool: &'a dyn MempoolRead,
-    pub actions: Vec<Action>,
-    debug: Debug,
-}
-
-impl Cx<'_> {
-    /// Seconds since the Unix epoch.
-    pub fn unix(&self) -> UnixTime {
-        self.now.div_euclid(1_000_000)
-    }
-
-    pub fn push(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
-    /// Adds a debug line, built only if its category is on.
-    pub fn debug(&mut self, category: LogCategory, text: impl FnOnce() -> String) {
-        if self.debug.enabled(category) {
-            self.actions.push(Action::Log(LogLine::debug(category, text())));
-        }
-    }
-
-    pub fn info(&mut self, text: String) {
-        self.actions.push(Action::Log(LogLine::info(text)));
-    }
-
-    pub fn warning(&mut self, text: String) {
-        self.actions.push(Action::Log(LogLine::warning(text)));
-    }
-
-    pub fn error(&mut self, text: String) {
-        self.actions.push(Action::Log(LogLine::error(text)));
-    }
-}
-
-/// Which categories of debug lines are written at all.
-#[derive(Clone, Copy, Debug)]
-struct Debug {
-    net: bool,
-    mempool: bool,
-    mempool_rej: bool,
-    tx_packages: bool,
-    cmpct_block: bool,
-    validation: bool,
-}
-
-impl Debug {
-    const ALL: Self = Self {
-        net: true,
-        mempool: true,
-        mempool_rej: true,
-        tx_packages: true,
-        cmpct_block: true,
-        validation: true,
-    };
-
-    const fn enabled(self, category: LogCategory) -> bool {
-        match category {
-            LogCategory::Net => self.net,
-            LogCategory::Mempool => self.mempool,
-            LogCategory::MempoolRej => self.mempool_rej,
-            LogCategory::TxPackages => self.tx_packages,
-            LogCategory::CmpctBlock => self.cmpct_block,
-            LogCategory::Validation => self.validation,
-            _ => true,
         }
     }
 }
@@ -289,14 +212,7 @@ impl Sync {
 
     /// Tells which debug lines are worth building; all are at first.
     pub fn set_debug(&mut self, enabled: impl Fn(LogCategory) -> bool) {
-        self.debug = Debug {
-            net: enabled(LogCategory::Net),
-            mempool: enabled(LogCategory::Mempool),
-            mempool_rej: enabled(LogCategory::MempoolRej),
-            tx_packages: enabled(LogCategory::TxPackages),
-            cmpct_block: enabled(LogCategory::CmpctBlock),
-            validation: enabled(LogCategory::Validation),
-        };
+        self.debug = Debug::of(enabled);
     }
 
     /// Whether blocks are being imported or reindexed (Core's `LoadingBlocks`). To be set before
