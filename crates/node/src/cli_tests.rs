@@ -51,7 +51,17 @@ fn words_become_arguments_by_the_method_table() {
     assert_eq!(named("echojson", &["arg0=\"ff\"", "arg1=2"]), json("{\"arg0\":\"ff\",\"arg1\":2}"));
     assert_eq!(named("echo", &["arg0=0", "arg1=1", "arg0=2"]), json("{\"arg0\":\"2\",\"arg1\":\"1\"}"));
     assert_eq!(named("setmocktime", &["5"]), json("{\"args\":[5]}"), "without = it goes by position");
-    assert_eq!(named("echo", &["my=text"]), json("{\"args\":[\"my=text\"]}"), "a text argument may hold a =");
+    assert_eq!(
+        named("signmessagewithprivkey", &["key", "my=text"]),
+        json("{\"args\":[\"key\",\"my=text\"]}"),
+        "a free text may hold a ="
+    );
+    assert_eq!(named("echo", &["my=text"]), json("{\"my\":\"text\"}"), "the node knows the names");
+    assert_eq!(
+        named("echo", &["args=[0]", "4"]),
+        json("{\"args\":\"[0]\",\"args\":[\"4\"]}"),
+        "the node refuses what is given twice"
+    );
     assert_eq!(
         named("echojson", &["args=[0]", "4"]),
         json("{\"args\":\"[0]\",\"args\":[4]}"),
