@@ -201,7 +201,7 @@ impl Indexes {
                 follower.run();
                 drop(panics);
             };
-            let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+            let thread = std::thread::Builder::new().name(name).spawn(run);
             threads.threads.push(thread.map_err(IndexError::Thread)?);
         }
         Ok((indexes, threads))
