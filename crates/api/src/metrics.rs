@@ -47,6 +47,7 @@ pub fn metrics(ctx: &ApiContext, door: Option<&Door>) -> String {
     mempool(&mut text, ctx);
     peers(&mut text, ctx);
     mining(&mut text, ctx);
+    indexes(&mut text, ctx);
     if let Some(door) = door {
         let counts = door.counts();
         text.counter("rpc_calls_total", "JSON-RPC methods called.", &counts.calls);
@@ -133,4 +134,26 @@ fn mining(text: &mut Text, ctx: &ApiContext) {
     text.counter("mining_blocks_found_total", "Blocks found.", &stats.found);
     text.counter("mining_overtaken_total", "Searches ended by another block.", &stats.overtaken);
     text.counter("mining_hashes_total", "Hashes tried in searches that have ended.", &stats.hashes);
+}
+
+fn indexes(text: &mut Text, ctx: &ApiContext) {
+    let states: Vec<(String, u32, u8)> = ctx
+        .indexes
+        .handles()
+        .into_iter()
+        .map(|index| {
+            let status = index.status();
+            let height = status.tip.map_or(0, |tip| tip.height.0);
+            (format!("{{index=\"{}\"}}", index.name()), height, u8::from(status.synced))
+        })
+        .collect();
+    if states.is_empty() {
+        return;
+    }
+    let heights: Vec<(&str, &dyn Display)> =
+        states.iter().map(|(index, height, _)| (index.as_str(), height as &dyn Display)).collect();
+    text.metric("gauge", "index_height_blocks", "Height that an index has got to.", &heights);
+    let synced: Vec<(&str, &dyn Display)> =
+        states.iter().map(|(index, _, synced)| (index.as_str(), synced as &dyn Display)).collect();
+    text.metric("gauge", "index_synced", "1 while an index is in step with the chain.", &synced);
 }

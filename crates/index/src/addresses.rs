@@ -4,19 +4,21 @@
 //! these takes 2^80 hashes to bring about, and costs nobody but who did it. Rows of one script lie
 //! in the order of the chain, so that a page begins at its cursor whatever comes before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{Amount, OutPoint, Script, Transaction, Txid};
+use bitcoin::{Amount, BlockHash, OutPoint, Script, Transaction, Txid};
 use ironpeer_consensus::is_unspendable;
 use ironpeer_primitives::{Coin, ConnectedBlock, Height, read_varint, write_varint};
 use ironpeer_store::{Batch, Kv, KvRead, Space};
+use parking_lot::Mutex;
 
 use crate::coin_stats::transactions;
 use crate::core::{BlockRef, IndexCore, IndexError, committed_tip};
 use crate::handle::IndexHandle;
+use crate::limits::{TOTALS_KEPT, TOTALS_KEPT_FROM};
 use crate::tx::places;
 
 const NAME: &str = "addressindex";
@@ -26,6 +28,8 @@ const HISTORY: Space = Space(1);
 const UNSPENT: Space = Space(2);
 /// Height and place in the block to a transaction's id, offset and size.
 const TXS: Space = Space(3);
+/// Height to hash of the block.
+const BLOCKS: Space = Space(4);
 
 const SCRIPT_BYTES: usize = 20;
 const PLACE_BYTES: usize = 8;
@@ -187,6 +191,7 @@ impl IndexCore for AddressRows {
     }
 
     fn apply(&mut self, block: &ConnectedBlock, batch: &mut Batch) -> Result<(), IndexError> {
+        batch.put(BLOCKS, block.height.0.to_be_bytes(), block.hash.to_byte_array());
         for ((position, tx, spent), (txid, offset, size)) in positioned(block).zip(places(&block.block)) {
             let mut row = txid.to_byte_array().to_vec();
             row.extend(offset.to_be_bytes());
@@ -207,6 +212,7 @@ impl IndexCore for AddressRows {
     }
 
     fn unwind(&mut self, block: &ConnectedBlock, batch: &mut Batch) -> Result<(), IndexError> {
+        batch.delete(BLOCKS, block.height.0.to_be_bytes());
         let txs: Vec<_> = positioned(block).collect();
         for (position, tx, spent) in txs.into_iter().rev() {
             batch.delete(TXS, position.key());
@@ -274,11 +280,24 @@ pub enum Order {
     NewestFirst,
 }
 
+/// Totals of a long history up to one of its transactions.
+#[derive(Clone, Copy)]
+struct Counted {
+    upto: TxPosition,
+    /// The block that one is in: if it is there no more, the totals are of another chain.
+    block: BlockHash,
+    totals: ScriptTotals,
+}
+
+/// Totals that took long to add up.
+type Totals = Arc<Mutex<HashMap<ScriptHash, Counted>>>;
+
 /// Reads scripts' histories.
 #[derive(Clone)]
 pub struct AddressIndex {
     kv: Arc<dyn Kv>,
     handle: IndexHandle,
+    totals: Totals,
 }
 
 impl std::fmt::Debug for AddressIndex {
@@ -289,7 +308,7 @@ impl std::fmt::Debug for AddressIndex {
 
 impl AddressIndex {
     pub(crate) fn new(kv: Arc<dyn Kv>, handle: IndexHandle) -> Self {
-        Self { kv, handle }
+        Self { kv, handle, totals: Arc::default() }
     }
 
     /// How far it is.
@@ -302,13 +321,14 @@ impl AddressIndex {
     /// as do all its methods: not for a runtime's worker.
     #[must_use]
     pub fn snapshot(&self) -> AddressSnapshot {
-        AddressSnapshot { rows: self.kv.snapshot() }
+        AddressSnapshot { rows: self.kv.snapshot(), totals: Arc::clone(&self.totals) }
     }
 }
 
 /// The index as of one block.
 pub struct AddressSnapshot {
     rows: Box<dyn KvRead>,
+    totals: Totals,
 }
 
 /// A row's part from `from` on.
@@ -389,17 +409,48 @@ impl AddressSnapshot {
             .collect()
     }
 
-    /// A script's whole history in numbers. Takes as long as that is.
+    /// A script's whole history in numbers. Takes as long as what is new since it was last asked.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn totals(&self, script: &ScriptHash) -> Result<ScriptTotals, IndexError> {
-        let mut totals = ScriptTotals::default();
-        for row in self.rows.prefix(HISTORY, &script.key()) {
+        let known = self.totals.lock().get(script).copied();
+        let known = match known {
+            Some(known) if self.block(known.upto.height)? == Some(known.block) => Some(known),
+            _ => None,
+        };
+        let first = known.map_or_else(|| script.key(), |known| history_key(script, known.upto));
+        let mut last = script.key();
+        last.extend([0xff; PLACE_BYTES]);
+        let from = if known.is_some() { Bound::Excluded(&*first) } else { Bound::Included(&*first) };
+        let mut totals = known.map(|known| known.totals).unwrap_or_default();
+        let (mut added, mut end) = (0usize, None);
+        for row in self.rows.range(HISTORY, from, Bound::Included(&*last), false) {
+            let (key, value) = row?;
             totals.txs = totals.txs.saturating_add(1);
-            totals.moved.add(&Moved::decode(&row?.1).ok_or(DAMAGED)?);
+            totals.moved.add(&Moved::decode(&value).ok_or(DAMAGED)?);
+            added = added.saturating_add(1);
+            end = Some(key);
+        }
+        if let Some(key) = end.filter(|_| added >= TOTALS_KEPT_FROM) {
+            let upto = TxPosition::parse(after(&key, SCRIPT_BYTES)?).ok_or(DAMAGED)?;
+            let block = self.block(upto.height)?.ok_or(DAMAGED)?;
+            let mut kept = self.totals.lock();
+            if kept.len() >= TOTALS_KEPT {
+                kept.clear();
+            }
+            kept.insert(*script, Counted { upto, block, totals });
         }
         Ok(totals)
+    }
+
+    /// The block at a height of the chain in the index.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn block(&self, height: Height) -> Result<Option<BlockHash>, IndexError> {
+        let row = self.rows.get(BLOCKS, &height.0.to_be_bytes())?;
+        row.map(|hash| BlockHash::from_slice(&hash).map_err(|_| DAMAGED)).transpose()
     }
 
     /// The id of the transaction at a place in the chain.

@@ -45,6 +45,12 @@ impl IndexHandle {
         *self.status.borrow()
     }
 
+    /// How far it is, now and whenever that changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<IndexStatus> {
+        self.status.clone()
+    }
+
     /// Waits, however long it takes, until it follows the chain and has what that did before this
     /// call. False if it has stopped.
     pub async fn wait_caught_up(&self) -> bool {

@@ -11,6 +11,14 @@ pub const BATCH_BYTES: usize = 4 << 20;
 /// than all else there is to do for a block.
 pub const UNDIGESTED_BLOCKS: usize = 128;
 
+/// Scripts whose totals are remembered, some 150 bytes each. Larger: memory. Smaller: long
+/// histories are added up again.
+pub const TOTALS_KEPT: usize = 4_096;
+
+/// Transactions since the last time from which on a script's totals are remembered. Larger: more is
+/// added up at each question. Smaller: short histories push long ones out.
+pub const TOTALS_KEPT_FROM: usize = 500;
+
 /// Block cache in bytes of an index's database on a public network. Larger: memory. Smaller: more
 /// reads from disk.
 pub const CACHE_BYTES: u64 = 16 << 20;
@@ -30,6 +38,3 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 /// waits for the chain, which is being rebuilt then. Larger: rows are taken off only to be put back.
 /// Smaller: an index that a crash left ahead answers only once the chain has caught up.
 pub const UNWIND_AT_START: u32 = 288;
-
-/// How often an index that waits for the chain, or reads blocks, looks whether it must stop.
-pub const STOP_CHECK: Duration = Duration::from_millis(200);

@@ -189,7 +189,7 @@ impl Indexes {
             indexes.coin_stats = Some(CoinStatsIndex::new(kv, handle));
         }
         if config.addresses {
-            let spaces = ["history", "unspent", "txs"];
+            let spaces = ["history", "unspent", "txs", "blocks"];
             let (kv, handle) = opening.add("addressindex", &spaces, |_| Box::new(AddressRows))?;
             indexes.addresses = Some(AddressIndex::new(kv, handle));
         }
@@ -201,7 +201,7 @@ impl Indexes {
                 follower.run();
                 drop(panics);
             };
-            let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+            let thread = std::thread::Builder::new().name(name).spawn(run);
             threads.threads.push(thread.map_err(IndexError::Thread)?);
         }
         Ok((indexes, threads))

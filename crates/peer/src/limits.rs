@@ -133,8 +133,8 @@ pub const ADDRESS_TEST_WINDOW: Duration = Duration::from_secs(40 * 60);
 pub const UPLOAD_TIMEFRAME: i64 = 24 * 60 * 60;
 /// Blocks between two filter headers of a `cfcheckpt` (BIP157, Core's `CFCHECKPT_INTERVAL`).
 pub const FILTER_CHECKPOINT_INTERVAL: u32 = 1_000;
-/// Filters of blocks read at a time while a peer is sent many; one has some 20 kB. Larger: memory
-/// for each peer that asks. Smaller: more hand-overs between threads.
-pub const FILTERS_READ_AT_ONCE: u32 = 50;
+/// Filters of blocks read at a time while a peer is sent many; one has some 20 kB, at worst a
+/// megabyte. Larger: memory for each peer that asks. Smaller: more hand-overs between threads.
+pub const FILTERS_READ_AT_ONCE: u32 = 16;
 /// Bytes of the largest block (`MAX_BLOCK_SERIALIZED_SIZE`).
 pub const MAX_BLOCK_BYTES: u64 = 4_000_000;

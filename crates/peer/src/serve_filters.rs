@@ -102,7 +102,7 @@ impl Shell {
         let last = self
             .rooms
             .filter_rows(stop, end..=end, |filters, height, hash| filters.filter_header(height, hash));
-        if !last.await.is_some_and(|found| found.is_ok()) {
+        if last.await.is_none_or(|found| found.is_err()) {
             return self.missing("", &format!("start_height={start}, stop_hash={stop}"));
         }
         while next <= end {

@@ -79,6 +79,9 @@ async fn getindexinfo_tells_how_far_each_index_is() {
     let one = node.call("getindexinfo", json!(["txindex"])).await.unwrap();
     assert_eq!(one, json!({"txindex": {"synced": true, "best_block_height": 3}}));
     assert_eq!(node.call("getindexinfo", json!(["foo"])).await, Ok(json!({})));
+    let metrics = ironpeer_api::metrics(&node.context, None);
+    assert!(metrics.contains("\nironpeer_index_height_blocks{index=\"txindex\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("\nironpeer_index_synced{index=\"basic block filter index\"} 1\n"), "{metrics}");
     node.stop().await;
 }
 
