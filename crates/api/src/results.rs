@@ -234,6 +234,7 @@ const NODE: &[(&str, &str)] = &[
     ("rpc.discover", "any"),
     ("sendmsgtopeer", "{}"),
     ("setban", "null"),
+    ("mockscheduler", "null"),
     ("setmocktime", "null"),
     ("setnetworkactive", "bool"),
     ("stop", "str"),

@@ -185,6 +185,7 @@ impl MempoolHandle {
     /// Finds the way to `tip`, number `seq`, after events were missed.
     pub async fn catch_up(&self, tip: HeaderInfo, seq: u64) {
         if self.shared.is_idle() {
+            self.shared.skip_to(tip.height);
             self.shared.apply(&[], &[], tip, seq);
             return;
         }
@@ -381,7 +382,10 @@ impl MempoolHandle {
     pub async fn load(&self, path: &Path, options: LoadOptions) -> Option<LoadStats> {
         let log = Arc::clone(&self.shared.parts.log);
         let (disk, path) = (Arc::clone(&self.shared.parts.disk), path.to_owned());
-        let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || read_file(disk.as_ref(), &path)).await else {
+        let Ok(Ok(bytes)) =
+            tokio::task::spawn_blocking(move || read_file(disk.as_ref(), &path, limits::MAX_PERSISTED_BYTES))
+                .await
+        else {
             log.log(LogLine::info("Failed to open mempool file. Continuing anyway."));
             return None;
         };
@@ -498,10 +502,11 @@ fn save(shared: &Shared, path: &Path) -> Result<(), SaveError> {
     Ok(())
 }
 
-fn read_file(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
+/// A whole file of at most `most` bytes.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;
     let size = file.size()?;
-    if size > limits::MAX_PERSISTED_BYTES {
+    if size > most {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];

@@ -9,6 +9,7 @@ mod admission;
 mod config;
 mod core;
 mod feerate;
+mod fees;
 mod follow;
 mod handle;
 mod inline;
@@ -25,6 +26,7 @@ mod types;
 
 pub use config::{Config, ConfigError};
 pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
+pub use fees::{BucketRange, FeeHorizon, RawEstimate, SmartEstimate};
 pub use handle::{MempoolHandle, Parts, SaveError};
 pub use inline::InlineMempool;
 pub use package::{PackageReject, PackageResult, PackageTx};

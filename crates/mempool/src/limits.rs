@@ -1,5 +1,7 @@
 //! The room's limits, with units.
 
+use std::time::Duration;
+
 /// Mempool size in bytes of memory (`-maxmempool`, in Core 300 MB). Larger: memory; smaller:
 /// transactions are dropped while they are still wanted.
 pub const MAX_MEMPOOL_BYTES: usize = 300_000_000;
@@ -77,5 +79,20 @@ pub const MAX_RETURNING_BYTES: usize = 20_000_000;
 pub const EVENT_BACKLOG: usize = 8_192;
 /// Times an admission starts over because the tip moved under it.
 pub const ADMISSION_RETRIES: usize = 16;
+/// Age in hours above which saved fee estimates are not read: the fees may have changed since.
+pub const MAX_FEE_FILE_HOURS: u64 = 60;
+/// How often fee estimates are written. Larger: a crash loses more of what was seen.
+pub const FEE_FLUSH_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Least time after which an own transaction that no peer has asked for is announced again.
+/// Smaller: peers learn whose it is.
+pub const REANNOUNCE_LEAST: Duration = Duration::from_secs(600);
+/// What is added to it at random, at most.
+pub const REANNOUNCE_SPREAD: Duration = Duration::from_secs(300);
+/// Largest `fee_estimates.dat` read, in bytes: above what the most buckets and periods take that
+/// a file may have. Core's has a third of a million.
+pub const MAX_FEE_FILE_BYTES: u64 = 64 << 20;
+/// Seconds by which the tip may lie back for a new transaction to count for fee estimation: 3
+/// hours.
+pub const MAX_FEE_ESTIMATION_TIP_AGE: i64 = 3 * 3_600;
 /// Largest `mempool.dat` read, in bytes; a full mempool's transactions take less than its memory.
 pub const MAX_PERSISTED_BYTES: u64 = 4_000_000_000;

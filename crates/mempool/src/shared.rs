@@ -9,7 +9,7 @@ use bitcoin::{Block, OutPoint, Transaction, Txid};
 use ironpeer_consensus::{
     calculate_sequence_locks, is_final_tx, limits::COINBASE_MATURITY, sequence_locks_met,
 };
-use ironpeer_primitives::{ChainEvent, Coin, ConnectedBlock, HeaderInfo, TxReject, UnixTime};
+use ironpeer_primitives::{ChainEvent, Coin, ConnectedBlock, HeaderInfo, Height, TxReject, UnixTime};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
@@ -223,14 +223,25 @@ impl Shared {
         Some(TipChange { disconnected, connected, tip })
     }
 
+    /// Blocks up to `height` passed while nothing was in the mempool.
+    pub fn skip_to(&self, height: Height) {
+        self.change(|core, _| {
+            if let Some(fees) = &mut core.fees {
+                fees.skip_to(height);
+            }
+        });
+    }
+
     /// Follows a change of the tip: `disconnected` has the former tip first, `connected` rises.
     pub fn apply(&self, disconnected: &[Arc<Block>], connected: &[Arc<Block>], tip: HeaderInfo, seq: u64) {
         self.change(|core, now| {
             core.applying = true;
             core.out.events.push(MempoolEvent::TipLeft { seq });
             core.disconnect(disconnected);
-            for block in connected {
-                core.remove_for_block(&block.txdata, now);
+            let count = u32::try_from(connected.len()).unwrap_or(u32::MAX);
+            let heights = (tip.height.0 + 1).saturating_sub(count)..=tip.height.0;
+            for (height, block) in heights.zip(connected) {
+                core.remove_for_block(Height(height), &block.txdata, now);
                 core.forget_returning(&block.txdata);
             }
             core.tip = tip;

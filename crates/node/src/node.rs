@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironpeer_api::{
-    ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets, metrics,
+    ApiContext, Door, Facts, Forward, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets,
+    metrics,
 };
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError, Reindex};
 use ironpeer_consensus::{Params, ScriptCache};
@@ -18,7 +19,8 @@ use ironpeer_mining::{MiningHandle, anyone_can_spend};
 use ironpeer_peer::{Listener, PeerHandle, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogLine, LogSink};
 use ironpeer_store::{DirLock, Disk, LockError, OsDisk};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +28,7 @@ use crate::args::ArgsError;
 use crate::config::Config;
 use crate::files::{self, Ballast, OwnFile};
 use crate::log::Log;
+use crate::scheduler::{FORWARD_BACKLOG, Scheduler};
 use crate::{init, notify, rpc};
 
 /// Health probes that may wait to be accepted.
@@ -99,6 +102,8 @@ pub struct NodeContext {
     pub mining: MiningHandle,
     /// Connections.
     pub peers: PeerHandle,
+    /// Lets time pass for what is done every so often, as `mockscheduler` does.
+    pub scheduler: mpsc::Sender<Forward>,
     /// Where the node listens for peers, with the ports the system chose.
     pub p2p_addresses: Vec<SocketAddr>,
     /// Cancelling it stops the node.
@@ -115,6 +120,8 @@ pub struct Node {
     /// Searches, and the submission of what they find.
     mining_tasks: TaskTracker,
     mempool_file: Option<PathBuf>,
+    fee_file: Option<PathBuf>,
+    scheduler: JoinHandle<()>,
     /// Followers and imports; they end when the chain does.
     tasks: TaskTracker,
     shutdown_commands: Vec<String>,
@@ -233,6 +240,9 @@ impl Node {
             },
             &chain,
         );
+        if let Some(path) = &config.fee_file {
+            mempool.load_fee_estimates(path, files::age(path), config.accept_stale_fees).await;
+        }
         let zmq = match ZmqSockets::open(&config.zmq, Arc::clone(&sink)).await {
             Some(sockets) => {
                 let (follower, _) = chain.events();
@@ -266,6 +276,10 @@ impl Node {
                 seed: rand::random(),
             },
         )?;
+        let (forward, forwards) = mpsc::channel(FORWARD_BACKLOG);
+        let scheduler =
+            Scheduler { mempool: mempool.clone(), peers: peers.clone(), fee_file: config.fee_file.clone() };
+        let scheduler = tokio::spawn(scheduler.run(forwards, shutdown.clone()));
         let context = NodeContext {
             params: Arc::clone(&config.params),
             clock: Arc::clone(&clock),
@@ -274,6 +288,7 @@ impl Node {
             mempool: mempool.clone(),
             mining: mining.clone(),
             peers: peers.clone(),
+            scheduler: forward.clone(),
             p2p_addresses,
             shutdown: shutdown.clone(),
         };
@@ -313,6 +328,7 @@ impl Node {
                 mempool_file: config.mempool_file.clone().unwrap_or_default(),
                 zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
             },
+            scheduler: Some(forward),
             scan: Arc::default(),
         });
         if let Some(door) = &door {
@@ -320,10 +336,11 @@ impl Node {
         }
         let web =
             web_listener.map(|listener| HealthServer::serve(listener, probes(&context, api, door.clone())));
+        let persisted = config.mempool_file.filter(|_| config.persist_mempool);
         let imported = Import {
             files: config.load_blocks,
             stop_after: config.stop_after_import,
-            mempool_file: config.mempool_file.clone(),
+            mempool_file: persisted.clone(),
         };
         tasks.spawn(import(context.clone(), imported));
         status(&log, door.as_deref(), "Done loading");
@@ -338,7 +355,9 @@ impl Node {
             zmq,
             chain_thread,
             mining_tasks,
-            mempool_file: config.mempool_file,
+            mempool_file: persisted,
+            fee_file: config.fee_file,
+            scheduler,
             tasks,
             shutdown_commands: config.notify.shutdown,
             cookie,
@@ -382,6 +401,8 @@ impl Node {
             chain_thread,
             mining_tasks,
             mempool_file,
+            fee_file,
+            scheduler,
             tasks,
             shutdown_commands,
             failure,
@@ -411,6 +432,11 @@ impl Node {
         {
             // A failure is in the log, and the node stops all the same.
             let _ = context.mempool.save(&path).await;
+        }
+        // So that nobody else writes the file.
+        in_time(log, "scheduled work", scheduler).await;
+        if let Some(path) = fee_file {
+            context.mempool.save_fee_estimates(&path, true).await;
         }
         if context.chain.shutdown().await.is_err() && failure.borrow().is_none() {
             log.log(LogLine::error("The chain had stopped before it was told to"));

@@ -7,6 +7,7 @@ pub(crate) mod blockchain;
 mod branches;
 pub(crate) mod coins;
 mod control;
+mod fees;
 mod generate;
 mod mempool;
 mod mining;
@@ -33,6 +34,7 @@ pub(crate) static GROUPS: &[&[Method]] = &[
     branches::METHODS,
     coins::METHODS,
     control::METHODS,
+    fees::METHODS,
     generate::METHODS,
     mempool::METHODS,
     mining::METHODS,

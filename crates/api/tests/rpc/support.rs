@@ -146,6 +146,7 @@ impl TestNode {
                 mempool_file: "mempool.dat".into(),
                 ..Facts::default()
             },
+            scheduler: None,
             scan: Arc::default(),
         });
         let mut credentials = Credentials::new();

@@ -160,6 +160,11 @@ impl Node {
         MempoolHandle::on_chain(self.parts.clone(), &self.chain).0
     }
 
+    /// An empty mempool with other options on the same chain.
+    pub fn other_mempool(&self, config: Config) -> MempoolHandle {
+        MempoolHandle::on_chain(Parts { config, ..self.parts.clone() }, &self.chain).0
+    }
+
     /// A node with `count` confirmed outputs of `sats` each that anyone can spend.
     pub async fn funded(config: Config, count: usize, sats: u64) -> (Self, Vec<OutPoint>) {
         let mut node = Self::with(config);
