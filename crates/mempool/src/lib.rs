@@ -11,6 +11,7 @@ mod core;
 mod feerate;
 mod fees;
 mod follow;
+mod gate;
 mod handle;
 mod inline;
 pub mod limits;

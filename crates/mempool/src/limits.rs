@@ -77,6 +77,21 @@ pub const KNOWN_OUTPUT_LOOKUPS: usize = 16;
 pub const MAX_RETURNING_BYTES: usize = 20_000_000;
 /// Events a subscriber may lie behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 8_192;
+/// Admissions in progress, of a transaction or a package. Larger: the scripts of a block wait on
+/// the CPU pool behind more of them. Smaller: processors stand idle.
+pub const MAX_ADMISSIONS: usize = 64;
+/// Bytes of the transactions that are in progress: forty of the largest standard ones.
+pub const MAX_ADMISSION_BYTES: usize = 16 << 20;
+/// What one peer, or all interfaces together, may have of them. Larger: fewer sources fill the
+/// whole. Smaller: one that alone has much to send is slower.
+pub const MAX_SOURCE_ADMISSIONS: usize = 16;
+/// The same in bytes.
+pub const MAX_SOURCE_ADMISSION_BYTES: usize = 4 << 20;
+/// Callers that may wait for room. A peer has one, the interfaces as many as they serve calls at a
+/// time. Larger: more transactions held. Smaller: callers are refused that could wait.
+pub const MAX_WAITING: usize = 4_096;
+/// The same of one source.
+pub const MAX_SOURCE_WAITING: usize = 1_024;
 /// Times an admission starts over because the tip moved under it.
 pub const ADMISSION_RETRIES: usize = 16;
 /// Age in hours above which saved fee estimates are not read: the fees may have changed since.

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::admission::{FetchedCoins, Refusal, Terms, TipAncestry, World, check_alone};
 use crate::core::MempoolCore;
+use crate::gate::Gate;
 use crate::handle::Parts;
 use crate::limits;
 use crate::scripts::check_scripts;
@@ -51,6 +52,8 @@ pub enum Admission {
 pub struct Shared {
     pub parts: Parts,
     core: Mutex<MempoolCore>,
+    /// Passed by whatever is handed to the pool.
+    pub gate: Gate,
     pub view: ArcSwap<NodeView>,
     pub applied: watch::Sender<Applied>,
     pub events: broadcast::Sender<MempoolEvent>,
@@ -62,7 +65,7 @@ impl Shared {
         let view = ArcSwap::from_pointee(core.view());
         let (applied, _) = watch::channel(Applied { seq, closed: false });
         let (events, _) = broadcast::channel(limits::EVENT_BACKLOG);
-        Self { parts, core: Mutex::new(core), view, applied, events }
+        Self { parts, core: Mutex::new(core), gate: Gate::default(), view, applied, events }
     }
 
     fn now(&self) -> UnixTime {
