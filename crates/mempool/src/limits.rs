@@ -69,6 +69,11 @@ pub const TRUC_MAX_VSIZE: u64 = 10_000;
 /// Largest such transaction that spends an unconfirmed one.
 pub const TRUC_CHILD_MAX_VSIZE: u64 = 1_000;
 
+/// Coins looked up first of those a transaction spends; if all are there, the next part is
+/// [`COINS_GROWTH`] times as large. Larger: a transaction without its parents costs more lookups.
+pub const FIRST_COINS: usize = 1;
+/// See [`FIRST_COINS`]. Larger: more lookups beyond a missing coin; smaller: more calls.
+pub const COINS_GROWTH: usize = 4;
 /// Outputs of a transaction with unknown inputs that are looked up to see whether it is in the
 /// chain already. Larger: a message costs more lookups.
 pub const KNOWN_OUTPUT_LOOKUPS: usize = 16;
