@@ -11,6 +11,7 @@ use ironpeer_mempool::MempoolHandle;
 use ironpeer_mining::MiningHandle;
 use ironpeer_peer::PeerHandle;
 use ironpeer_primitives::{Clock, LogSink};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::methods::coins::ScanState;
@@ -52,6 +53,15 @@ pub struct Facts {
     pub zmq: Vec<ZmqNotifier>,
 }
 
+/// Lets the node's scheduler take so much time for passed (`mockscheduler`).
+#[derive(Debug)]
+pub struct Forward {
+    /// How much.
+    pub by: Duration,
+    /// Told when everything that became due by it has run.
+    pub done: oneshot::Sender<()>,
+}
+
 /// The handles that methods work on. Built by the node; no method reaches a lock or file of
 /// another room through it.
 pub struct ApiContext {
@@ -73,6 +83,8 @@ pub struct ApiContext {
     pub shutdown: CancellationToken,
     /// What the node was started with.
     pub facts: Facts,
+    /// The node's scheduler, if it has one.
+    pub scheduler: Option<mpsc::Sender<Forward>>,
     /// The scan of the coin set that may be running.
     pub scan: Arc<ScanState>,
     /// The scan of filters that may be running.

@@ -27,7 +27,7 @@ mod tx_json;
 mod zmq;
 
 pub use auth::{BadRpcAuth, Credentials, Subnet};
-pub use context::{ApiContext, Facts, LogControl};
+pub use context::{ApiContext, Facts, Forward, LogControl};
 pub use dialect::Door;
 pub use error::{RpcError, RpcResult, code};
 pub use health::{HealthServer, Probes};

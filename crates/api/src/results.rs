@@ -235,6 +235,7 @@ const NODE: &[(&str, &str)] = &[
     ("rpc.discover", "any"),
     ("sendmsgtopeer", "{}"),
     ("setban", "null"),
+    ("mockscheduler", "null"),
     ("setmocktime", "null"),
     ("setnetworkactive", "bool"),
     ("stop", "str"),

@@ -68,6 +68,8 @@ pub struct Checked {
     /// The size limit is to be enforced with it.
     pub limit_size: bool,
     pub local: bool,
+    /// When it confirms says something about its feerate.
+    pub tells_fee: bool,
     /// The state of things this was found under.
     pub epoch: (u64, u64),
 }
@@ -320,7 +322,17 @@ impl MempoolCore {
         if !terms.bypass_limits && self.config.require_standard {
             self.check_ephemeral_spends(tx, &wtxid, &[])?;
         }
-        Ok(self.checked(prechecked, terms, replaces))
+        let mut checked = self.checked(prechecked, terms, replaces);
+        // What returns from a block, or what a package brings, pays by other rules.
+        checked.tells_fee = !terms.bypass_limits && !terms.skip_size_limit && self.is_up_to_date(world);
+        Ok(checked)
+    }
+
+    /// Whether the tip is recent and the best known (Core's `IsCurrentForFeeEstimation`).
+    fn is_up_to_date(&self, world: &World<'_>) -> bool {
+        i64::from(self.tip.header.time) >= world.now - limits::MAX_FEE_ESTIMATION_TIP_AGE
+            && self.tip.height.next() >= world.chain.best_header().height
+            && !world.chain.is_initial_block_download()
     }
 
     /// What goes on to the script checks.
@@ -332,6 +344,7 @@ impl MempoolCore {
             replaces,
             limit_size: !terms.bypass_limits && !terms.skip_size_limit,
             local: terms.local,
+            tells_fee: false,
             epoch: self.epoch(),
         }
     }

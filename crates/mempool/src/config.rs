@@ -26,6 +26,8 @@ pub struct Config {
     pub cluster_count: usize,
     /// `-limitclustersize`, in vbytes.
     pub cluster_vbytes: u64,
+    /// False with `-blocksonly`: who sees no transactions cannot tell what they should pay.
+    pub estimate_fees: bool,
     /// `-persistmempoolv1`: write `mempool.dat` without the obfuscation key.
     pub persist_v1: bool,
 }
@@ -44,6 +46,7 @@ impl Default for Config {
             bytes_per_sigop: limits::BYTES_PER_SIGOP,
             cluster_count: limits::CLUSTER_COUNT,
             cluster_vbytes: limits::CLUSTER_VBYTES,
+            estimate_fees: true,
             persist_v1: false,
         }
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bitcoin::{Transaction, Txid};
 use ironpeer_consensus::{Params, format_money};
-use ironpeer_primitives::{HeaderInfo, LogCategory, LogLine, TxClass, TxReject, UnixTime};
+use ironpeer_primitives::{HeaderInfo, Height, LogCategory, LogLine, TxClass, TxReject, UnixTime};
 
 use crate::admission::Checked;
 use crate::config::Config;
 use crate::feerate::FeeRate;
+use crate::fees::{Entered, FeeEstimator};
 use crate::limits;
 use crate::policy::vsize;
 use crate::pool::{Entry, Pool};
@@ -47,6 +48,8 @@ pub struct MempoolCore {
     /// Counts changes a template could show.
     updated: u64,
     rolling: RollingFee,
+    /// `None` if nothing is estimated here.
+    pub fees: Option<FeeEstimator>,
     pub loaded: bool,
     pub out: Outbox,
     /// Transactions of disconnected blocks that are yet to be taken back, oldest first.
@@ -61,6 +64,7 @@ impl MempoolCore {
     /// An empty mempool on `tip`, to which event `seq` led.
     pub fn new(config: Config, params: Arc<Params>, tip: HeaderInfo, seq: u64) -> Self {
         Self {
+            fees: config.estimate_fees.then(FeeEstimator::new),
             config,
             params,
             pool: Pool::default(),
@@ -154,6 +158,12 @@ impl MempoolCore {
         let sequence = self.next_sequence();
         self.updated += 1;
         self.forget_unbroadcast(&entry.txid, true);
+        // What a block confirmed is told with the block.
+        if reason != RemovalReason::Block
+            && let Some(fees) = &mut self.fees
+        {
+            fees.left(&entry.txid);
+        }
         self.out.events.push(MempoolEvent::Removed { tx: entry.pool_tx(), reason, sequence });
     }
 
@@ -170,7 +180,7 @@ impl MempoolCore {
     /// # Errors
     /// `mempool full`, if it was the worst of a full mempool.
     pub fn commit(&mut self, checked: Checked, now: UnixTime) -> Result<Accepted, TxReject> {
-        let Checked { entry, replaces, limit_size, local, .. } = checked;
+        let Checked { entry, replaces, limit_size, local, tells_fee, .. } = checked;
         let (txid, wtxid, new_vsize, modified) = (entry.txid, entry.wtxid, entry.vsize, entry.modified_fee());
         let accepted = |replaced| Accepted {
             txid,
@@ -205,6 +215,14 @@ impl MempoolCore {
             return Err(TxReject::new(TxClass::Reconsiderable, "mempool full"));
         };
         let tx = entry.pool_tx();
+        if let Some(fees) = &mut self.fees {
+            fees.entered(&Entered {
+                txid,
+                height: entry.height,
+                feerate: FeeRate::of(entry.fee, entry.vsize),
+                telling: tells_fee && entry.parents.is_empty(),
+            });
+        }
         let sequence = self.next_sequence();
         self.out.events.push(MempoolEvent::Added { tx, sequence });
         if local {
@@ -251,7 +269,8 @@ impl MempoolCore {
 
     /// Takes out what a block confirmed and what its transactions rule out (Core's
     /// `removeForBlock`).
-    pub fn remove_for_block(&mut self, txs: &[Transaction], now: UnixTime) {
+    pub fn remove_for_block(&mut self, height: Height, txs: &[Transaction], now: UnixTime) {
+        let mut counted = Vec::new();
         if !self.pool.is_empty() || !self.pool.deltas.is_empty() {
             let txids: Vec<Txid> = txs.iter().map(Transaction::compute_txid).collect();
             let confirmed: BTreeSet<Txid> =
@@ -261,6 +280,7 @@ impl MempoolCore {
                 self.pool.remove(&confirmed).into_iter().map(|entry| (entry.txid, entry)).collect();
             for (tx, txid) in txs.iter().zip(&txids) {
                 if let Some(entry) = removed.remove(txid) {
+                    counted.push(*txid);
                     self.tell_removed(&entry, RemovalReason::Block);
                 }
                 let spenders = tx.input.iter().filter_map(|input| self.pool.spender(&input.previous_output));
@@ -274,6 +294,9 @@ impl MempoolCore {
                 }
                 self.pool.deltas.remove(txid);
             }
+        }
+        if let Some(fees) = &mut self.fees {
+            self.out.log.extend(fees.block(height, &counted));
         }
         self.rolling.updated = now;
         self.rolling.block_since_bump = true;

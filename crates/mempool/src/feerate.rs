@@ -1,6 +1,8 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use bitcoin::Amount;
+
 /// A feerate in satoshi per 1,000 vbytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeeRate(u64);
@@ -16,6 +18,12 @@ impl FeeRate {
     #[must_use]
     pub const fn sat_per_kvb(self) -> u64 {
         self.0
+    }
+
+    /// What `fee` is for `vsize` vbytes, rounded down.
+    #[must_use]
+    pub fn of(fee: Amount, vsize: u64) -> Self {
+        Self(fee.to_sat().saturating_mul(1_000).checked_div(vsize).unwrap_or(0))
     }
 
     /// The fee for `vsize` vbytes, rounded up.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitcoin::{BlockHash, OutPoint, Transaction, Txid, Wtxid};
 use ironpeer_consensus::Params;
 use ironpeer_primitives::{
-    ChainEvent, Clock, HeaderInfo, LogLine, LogSink, MempoolRead, PoolTx, TxClass, TxReject, UnixTime,
+    ChainEvent, Clock, HeaderInfo, LogLine, LogSink, MempoolRead, PeerId, PoolTx, TxClass, TxReject, UnixTime,
 };
 use ironpeer_store::{Disk, OpenMode, StoreError, write_atomic};
 use tokio::sync::{broadcast, oneshot};
@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::config::Config;
 use crate::core::MempoolCore;
 use crate::feerate::FeeRate;
+use crate::gate::Source;
 use crate::limits;
 use crate::package::{PackageAdmission, PackageResult};
 use crate::persist::{self, Marks, Reader, Saved};
@@ -82,8 +83,8 @@ impl MempoolHandle {
     /// # Errors
     /// With Core's reason.
     pub async fn submit_tx(&self, tx: Arc<Transaction>, how: SubmitTx) -> Result<Accepted, TxReject> {
-        let tx = Arc::clone(&tx);
-        let done = self.on_pool(move |shared| match shared.submit(&tx, how) {
+        let bytes = tx.total_size();
+        let done = self.on_pool(how.from, bytes, move |shared| match shared.submit(&tx, how) {
             Admission::Done(result) => Some(result),
             Admission::Behind => None,
         });
@@ -91,20 +92,27 @@ impl MempoolHandle {
     }
 
     /// Runs `judge` on the pool until it comes to a result; each time it does not, waits for the
-    /// mempool to catch up with the chain. `None` if the node is going down or `judge` broke.
+    /// mempool to catch up with the chain. `None` if too much is waiting, the node is going down
+    /// or `judge` broke.
     async fn on_pool<T: Send + 'static>(
         &self,
+        source: Source,
+        bytes: usize,
         judge: impl Fn(&Shared) -> Option<T> + Clone + Send + 'static,
     ) -> Option<T> {
+        let permit = Arc::new(self.shared.gate.enter(source, bytes).await.ok()?);
         for _ in 0..limits::ADMISSION_RETRIES {
             let (reply, answer) = oneshot::channel();
             let (shared, judge) = (Arc::clone(&self.shared), judge.clone());
+            // It is in progress until it is done, not until its caller goes.
+            let permit = Arc::clone(&permit);
             self.shared.parts.pool.spawn(move || {
                 // A panic must not take the pool with it; the caller sees the channel close.
                 if let Ok(result) = catch_unwind(AssertUnwindSafe(|| judge(&shared))) {
                     // Nobody may be waiting any more.
                     let _ = reply.send(result);
                 }
+                drop(permit);
             });
             match answer.await {
                 Ok(Some(result)) => return Some(result),
@@ -123,7 +131,18 @@ impl MempoolHandle {
         txs: Vec<Arc<Transaction>>,
         max_feerate: Option<FeeRate>,
     ) -> PackageResult {
-        let done = self.on_pool(move |shared| match shared.admit_package(&txs, max_feerate) {
+        self.submit_package_from(None, txs, max_feerate).await
+    }
+
+    /// The same of a package that a peer sent, out of its share of what may be in progress.
+    pub async fn submit_package_from(
+        &self,
+        peer: Option<PeerId>,
+        txs: Vec<Arc<Transaction>>,
+        max_feerate: Option<FeeRate>,
+    ) -> PackageResult {
+        let bytes = txs.iter().map(|tx| tx.total_size()).sum();
+        let done = self.on_pool(peer, bytes, move |shared| match shared.admit_package(&txs, max_feerate) {
             PackageAdmission::Done(result) => Some(result),
             PackageAdmission::Behind => None,
         });
@@ -133,7 +152,8 @@ impl MempoolHandle {
     /// Says what would become of transactions submitted in this order, without replacements
     /// (`testmempoolaccept` of several).
     pub async fn test_package(&self, txs: Vec<Arc<Transaction>>) -> PackageResult {
-        let done = self.on_pool(move |shared| match shared.test_package(&txs) {
+        let bytes = txs.iter().map(|tx| tx.total_size()).sum();
+        let done = self.on_pool(None, bytes, move |shared| match shared.test_package(&txs) {
             PackageAdmission::Done(result) => Some(result),
             PackageAdmission::Behind => None,
         });
@@ -185,6 +205,7 @@ impl MempoolHandle {
     /// Finds the way to `tip`, number `seq`, after events were missed.
     pub async fn catch_up(&self, tip: HeaderInfo, seq: u64) {
         if self.shared.is_idle() {
+            self.shared.skip_to(tip.height);
             self.shared.apply(&[], &[], tip, seq);
             return;
         }
@@ -381,7 +402,10 @@ impl MempoolHandle {
     pub async fn load(&self, path: &Path, options: LoadOptions) -> Option<LoadStats> {
         let log = Arc::clone(&self.shared.parts.log);
         let (disk, path) = (Arc::clone(&self.shared.parts.disk), path.to_owned());
-        let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || read_file(disk.as_ref(), &path)).await else {
+        let Ok(Ok(bytes)) =
+            tokio::task::spawn_blocking(move || read_file(disk.as_ref(), &path, limits::MAX_PERSISTED_BYTES))
+                .await
+        else {
             log.log(LogLine::info("Failed to open mempool file. Continuing anyway."));
             return None;
         };
@@ -498,10 +522,11 @@ fn save(shared: &Shared, path: &Path) -> Result<(), SaveError> {
     Ok(())
 }
 
-fn read_file(disk: &dyn Disk, path: &Path) -> std::io::Result<Vec<u8>> {
+/// A whole file of at most `most` bytes.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;
     let size = file.size()?;
-    if size > limits::MAX_PERSISTED_BYTES {
+    if size > most {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];

@@ -9,7 +9,9 @@ mod admission;
 mod config;
 mod core;
 mod feerate;
+mod fees;
 mod follow;
+mod gate;
 mod handle;
 mod inline;
 pub mod limits;
@@ -25,6 +27,7 @@ mod types;
 
 pub use config::{Config, ConfigError};
 pub use feerate::{FeeFrac, FeeRate, compare_diagrams};
+pub use fees::{BucketRange, FeeHorizon, RawEstimate, SmartEstimate};
 pub use handle::{MempoolHandle, Parts, SaveError};
 pub use inline::InlineMempool;
 pub use package::{PackageReject, PackageResult, PackageTx};

@@ -1,5 +1,7 @@
 //! The room's limits, with units.
 
+use std::time::Duration;
+
 /// Mempool size in bytes of memory (`-maxmempool`, in Core 300 MB). Larger: memory; smaller:
 /// transactions are dropped while they are still wanted.
 pub const MAX_MEMPOOL_BYTES: usize = 300_000_000;
@@ -67,6 +69,11 @@ pub const TRUC_MAX_VSIZE: u64 = 10_000;
 /// Largest such transaction that spends an unconfirmed one.
 pub const TRUC_CHILD_MAX_VSIZE: u64 = 1_000;
 
+/// Coins looked up first of those a transaction spends; if all are there, the next part is
+/// [`COINS_GROWTH`] times as large. Larger: a transaction without its parents costs more lookups.
+pub const FIRST_COINS: usize = 1;
+/// See [`FIRST_COINS`]. Larger: more lookups beyond a missing coin; smaller: more calls.
+pub const COINS_GROWTH: usize = 4;
 /// Outputs of a transaction with unknown inputs that are looked up to see whether it is in the
 /// chain already. Larger: a message costs more lookups.
 pub const KNOWN_OUTPUT_LOOKUPS: usize = 16;
@@ -75,7 +82,37 @@ pub const KNOWN_OUTPUT_LOOKUPS: usize = 16;
 pub const MAX_RETURNING_BYTES: usize = 20_000_000;
 /// Events a subscriber may lie behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 8_192;
+/// Admissions in progress, of a transaction or a package. Larger: the scripts of a block wait on
+/// the CPU pool behind more of them. Smaller: processors stand idle.
+pub const MAX_ADMISSIONS: usize = 64;
+/// Bytes of the transactions that are in progress: forty of the largest standard ones.
+pub const MAX_ADMISSION_BYTES: usize = 16 << 20;
+/// What one peer, or all interfaces together, may have of them. Larger: fewer sources fill the
+/// whole. Smaller: one that alone has much to send is slower.
+pub const MAX_SOURCE_ADMISSIONS: usize = 16;
+/// The same in bytes.
+pub const MAX_SOURCE_ADMISSION_BYTES: usize = 4 << 20;
+/// Callers that may wait for room. A peer has one, the interfaces as many as they serve calls at a
+/// time. Larger: more transactions held. Smaller: callers are refused that could wait.
+pub const MAX_WAITING: usize = 4_096;
+/// The same of one source.
+pub const MAX_SOURCE_WAITING: usize = 1_024;
 /// Times an admission starts over because the tip moved under it.
 pub const ADMISSION_RETRIES: usize = 16;
+/// Age in hours above which saved fee estimates are not read: the fees may have changed since.
+pub const MAX_FEE_FILE_HOURS: u64 = 60;
+/// How often fee estimates are written. Larger: a crash loses more of what was seen.
+pub const FEE_FLUSH_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Least time after which an own transaction that no peer has asked for is announced again.
+/// Smaller: peers learn whose it is.
+pub const REANNOUNCE_LEAST: Duration = Duration::from_secs(600);
+/// What is added to it at random, at most.
+pub const REANNOUNCE_SPREAD: Duration = Duration::from_secs(300);
+/// Largest `fee_estimates.dat` read, in bytes: above what the most buckets and periods take that
+/// a file may have. Core's has a third of a million.
+pub const MAX_FEE_FILE_BYTES: u64 = 64 << 20;
+/// Seconds by which the tip may lie back for a new transaction to count for fee estimation: 3
+/// hours.
+pub const MAX_FEE_ESTIMATION_TIP_AGE: i64 = 3 * 3_600;
 /// Largest `mempool.dat` read, in bytes; a full mempool's transactions take less than its memory.
 pub const MAX_PERSISTED_BYTES: u64 = 4_000_000_000;

@@ -344,8 +344,7 @@ impl Shared {
         let wanted: Vec<OutPoint> = self.read(|core, _| {
             outpoints().filter(|out| !own.contains(&out.txid) && !core.pool.contains(&out.txid)).collect()
         });
-        let (tip, coins) = self.parts.chain.coins(&wanted);
-        FetchedCoins { tip, coins: wanted.into_iter().zip(coins).collect(), already_known: false }
+        self.read_coins(&wanted)
     }
 
     /// What would become of these transactions, in this order (`testmempoolaccept` of several).

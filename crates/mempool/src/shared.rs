@@ -9,12 +9,13 @@ use bitcoin::{Block, OutPoint, Transaction, Txid};
 use ironpeer_consensus::{
     calculate_sequence_locks, is_final_tx, limits::COINBASE_MATURITY, sequence_locks_met,
 };
-use ironpeer_primitives::{ChainEvent, Coin, ConnectedBlock, HeaderInfo, TxReject, UnixTime};
+use ironpeer_primitives::{ChainEvent, Coin, ConnectedBlock, HeaderInfo, Height, TxReject, UnixTime};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use crate::admission::{FetchedCoins, Refusal, Terms, TipAncestry, World, check_alone};
 use crate::core::MempoolCore;
+use crate::gate::Gate;
 use crate::handle::Parts;
 use crate::limits;
 use crate::scripts::check_scripts;
@@ -51,6 +52,8 @@ pub enum Admission {
 pub struct Shared {
     pub parts: Parts,
     core: Mutex<MempoolCore>,
+    /// Passed by whatever is handed to the pool.
+    pub gate: Gate,
     pub view: ArcSwap<NodeView>,
     pub applied: watch::Sender<Applied>,
     pub events: broadcast::Sender<MempoolEvent>,
@@ -62,7 +65,7 @@ impl Shared {
         let view = ArcSwap::from_pointee(core.view());
         let (applied, _) = watch::channel(Applied { seq, closed: false });
         let (events, _) = broadcast::channel(limits::EVENT_BACKLOG);
-        Self { parts, core: Mutex::new(core), view, applied, events }
+        Self { parts, core: Mutex::new(core), gate: Gate::default(), view, applied, events }
     }
 
     fn now(&self) -> UnixTime {
@@ -96,16 +99,39 @@ impl Shared {
         result
     }
 
-    fn fetch(&self, tx: &Transaction, wanted: Vec<OutPoint>) -> FetchedCoins {
-        let (tip, coins) = self.parts.chain.coins(&wanted);
-        let mut already_known = false;
-        if coins.iter().any(Option::is_none) {
+    fn fetch(&self, tx: &Transaction, wanted: &[OutPoint]) -> FetchedCoins {
+        let mut fetched = self.read_coins(wanted);
+        if fetched.coins.values().any(Option::is_none) {
             let txid = tx.compute_txid();
             let count = tx.output.len().min(limits::KNOWN_OUTPUT_LOOKUPS) as u32;
             let own: Vec<OutPoint> = (0..count).map(|vout| OutPoint { txid, vout }).collect();
-            already_known = self.parts.chain.coins(&own).1.iter().any(Option::is_some);
+            fetched.already_known = self.parts.chain.coins(&own).1.iter().any(Option::is_some);
         }
-        FetchedCoins { tip, coins: wanted.into_iter().zip(coins).collect(), already_known }
+        fetched
+    }
+
+    /// Reads coins in order, a few at first and then more at a time, and none beyond the part in
+    /// which one is missing: a transaction that cannot be taken is not worth a disk access for
+    /// each of its inputs (CVE-2013-2293).
+    pub fn read_coins(&self, wanted: &[OutPoint]) -> FetchedCoins {
+        let mut part = limits::FIRST_COINS;
+        let (first, mut rest) = wanted.split_at(part.min(wanted.len()));
+        let (tip, found) = self.parts.chain.coins(first);
+        let mut missing = found.iter().any(Option::is_none);
+        let mut coins: HashMap<OutPoint, Option<Coin>> = first.iter().copied().zip(found).collect();
+        while !missing && !rest.is_empty() {
+            part = part.saturating_mul(limits::COINS_GROWTH);
+            let (next, later) = rest.split_at(part.min(rest.len()));
+            let (at, found) = self.parts.chain.coins(next);
+            // Coins of two tips do not go together; what is left out makes the caller start over.
+            if at != tip {
+                break;
+            }
+            missing = found.iter().any(Option::is_none);
+            coins.extend(next.iter().copied().zip(found));
+            rest = later;
+        }
+        FetchedCoins { tip, coins, already_known: false }
     }
 
     pub fn world(&self, now: UnixTime) -> World<'_> {
@@ -136,7 +162,7 @@ impl Shared {
                 Ok(wanted) => wanted,
                 Err(reject) => return no(reject),
             };
-            let fetched = self.fetch(tx, wanted);
+            let fetched = self.fetch(tx, &wanted);
             let mut commit = None;
             let checked = self.change(|core, now| {
                 let checked = core.check(tx, terms, &fetched, &self.world(now))?;
@@ -223,14 +249,25 @@ impl Shared {
         Some(TipChange { disconnected, connected, tip })
     }
 
+    /// Blocks up to `height` passed while nothing was in the mempool.
+    pub fn skip_to(&self, height: Height) {
+        self.change(|core, _| {
+            if let Some(fees) = &mut core.fees {
+                fees.skip_to(height);
+            }
+        });
+    }
+
     /// Follows a change of the tip: `disconnected` has the former tip first, `connected` rises.
     pub fn apply(&self, disconnected: &[Arc<Block>], connected: &[Arc<Block>], tip: HeaderInfo, seq: u64) {
         self.change(|core, now| {
             core.applying = true;
             core.out.events.push(MempoolEvent::TipLeft { seq });
             core.disconnect(disconnected);
-            for block in connected {
-                core.remove_for_block(&block.txdata, now);
+            let count = u32::try_from(connected.len()).unwrap_or(u32::MAX);
+            let heights = (tip.height.0 + 1).saturating_sub(count)..=tip.height.0;
+            for (height, block) in heights.zip(connected) {
+                core.remove_for_block(Height(height), &block.txdata, now);
                 core.forget_returning(&block.txdata);
             }
             core.tip = tip;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bitcoin::{Amount, BlockHash, OutPoint, Transaction, Txid, Wtxid};
-use ironpeer_primitives::{ChainRead, Coin, HeaderInfo, Height, PoolTx, UnixTime};
+use ironpeer_primitives::{ChainRead, Coin, HeaderInfo, Height, PeerId, PoolTx, UnixTime};
 
 use crate::feerate::{FeeFrac, FeeRate};
 
@@ -25,6 +25,8 @@ pub struct SubmitTx {
     pub time: Option<UnixTime>,
     /// Keep announcing it until a peer asks for it: it was made here.
     pub local: bool,
+    /// The peer it came from, whose share of what may be in progress it takes.
+    pub from: Option<PeerId>,
 }
 
 /// A transaction that was taken (or would be).

@@ -57,8 +57,14 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// Transactions that wait for a block.
     pub mempool: ironpeer_mempool::Config,
-    /// Where the mempool is kept over a restart, or nowhere (`-persistmempool`).
+    /// Where the mempool is kept over a restart, or nowhere.
     pub mempool_file: Option<PathBuf>,
+    /// It is written at stop and read at start, not only when asked for (`-persistmempool`).
+    pub persist_mempool: bool,
+    /// Where fee estimates are kept over a restart, or nowhere.
+    pub fee_file: Option<PathBuf>,
+    /// Fee estimates are read however old they are (`-acceptstalefeeestimates`).
+    pub accept_stale_fees: bool,
     /// Block templates.
     pub mining: ironpeer_mining::Config,
     /// When to mine without being asked (`-automine`).
@@ -114,7 +120,10 @@ impl Config {
         let p2p =
             P2pConfig::from_args(args, &params, &user_agent, mempool.min_relay.sat_per_kvb(), net.clone())?;
         Ok(Self {
-            mempool_file: (args.bool("persistmempool") != Some(false)).then(|| net.join("mempool.dat")),
+            mempool_file: Some(net.join("mempool.dat")),
+            persist_mempool: args.bool("persistmempool") != Some(false),
+            fee_file: Some(net.join("fee_estimates.dat")),
+            accept_stale_fees: args.bool("acceptstalefeeestimates") == Some(true),
             mempool,
             mining: mining(args)?,
             auto_mine: auto_mine(args, &params)?,
@@ -174,6 +183,9 @@ impl Config {
             pid_file: None,
             mempool: ironpeer_mempool::Config::default(),
             mempool_file: None,
+            persist_mempool: true,
+            fee_file: None,
+            accept_stale_fees: false,
             mining: ironpeer_mining::Config::default(),
             auto_mine: None,
             p2p: P2pConfig { binds: Vec::new(), peer },
@@ -408,6 +420,7 @@ fn mempool(args: &Args, params: &Params) -> Result<ironpeer_mempool::Config, Arg
     if let Some(kilobytes) = count("limitclustersize") {
         mempool.cluster_vbytes = kilobytes.saturating_mul(1_000);
     }
+    mempool.estimate_fees = args.bool("blocksonly") != Some(true);
     mempool.persist_v1 = args.bool("persistmempoolv1") == Some(true);
     mempool.check().map_err(|error| ArgsError(error.to_string()))?;
     Ok(mempool)

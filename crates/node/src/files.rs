@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rand::RngCore;
 
@@ -49,6 +50,14 @@ impl Ballast {
         // If it cannot be removed there is nothing more to be gained.
         let _ = fs::remove_file(self.0);
     }
+}
+
+/// How long ago a file was last written to; nothing if it is not there or of the future. By the
+/// machine's clock, as the file system's times are.
+#[must_use]
+pub fn age(path: &Path) -> Duration {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified());
+    written.ok().and_then(|written| written.elapsed().ok()).unwrap_or_default()
 }
 
 /// A file that is removed when dropped.

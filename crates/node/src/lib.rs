@@ -14,6 +14,7 @@ pub mod notify;
 pub mod p2p;
 pub mod reach;
 pub mod rpc;
+pub mod scheduler;
 pub mod tools;
 
 /// The name clients compare in messages about this kind of program: lock errors, the notice in

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironpeer_api::{
-    ApiContext, Door, Facts, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets, metrics,
+    ApiContext, Door, Facts, Forward, HealthServer, LogControl, Probes, RpcServer, ZmqServer, ZmqSockets,
+    metrics,
 };
 use ironpeer_chain::{Chain, ChainHandle, ChainThread, ImportError, OpenError, Reindex};
 use ironpeer_consensus::{Params, ScriptCache};
@@ -19,7 +20,8 @@ use ironpeer_mining::{MiningHandle, anyone_can_spend};
 use ironpeer_peer::{Listener, PeerHandle, Rooms, SystemResolver};
 use ironpeer_primitives::{ChainRead, Clock, LogLine, LogSink};
 use ironpeer_store::{DirLock, Disk, LockError, OsDisk};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +29,7 @@ use crate::args::ArgsError;
 use crate::config::Config;
 use crate::files::{self, Ballast, OwnFile};
 use crate::log::Log;
+use crate::scheduler::{FORWARD_BACKLOG, Scheduler};
 use crate::{init, notify, rpc};
 
 /// Health probes that may wait to be accepted.
@@ -113,6 +116,8 @@ pub struct NodeContext {
     pub mining: MiningHandle,
     /// Connections.
     pub peers: PeerHandle,
+    /// Lets time pass for what is done every so often, as `mockscheduler` does.
+    pub scheduler: mpsc::Sender<Forward>,
     /// Where the node listens for peers, with the ports the system chose.
     pub p2p_addresses: Vec<SocketAddr>,
     /// Cancelling it stops the node.
@@ -130,6 +135,8 @@ pub struct Node {
     /// Searches, and the submission of what they find.
     mining_tasks: TaskTracker,
     mempool_file: Option<PathBuf>,
+    fee_file: Option<PathBuf>,
+    scheduler: JoinHandle<()>,
     /// Followers and imports; they end when the chain does.
     tasks: TaskTracker,
     shutdown_commands: Vec<String>,
@@ -251,6 +258,9 @@ impl Node {
             },
             &chain,
         );
+        if let Some(path) = &config.fee_file {
+            mempool.load_fee_estimates(path, files::age(path), config.accept_stale_fees).await;
+        }
         let zmq = match ZmqSockets::open(&config.zmq, Arc::clone(&sink)).await {
             Some(sockets) => {
                 let (follower, _) = chain.events();
@@ -294,6 +304,10 @@ impl Node {
                 seed: rand::random(),
             },
         )?;
+        let (forward, forwards) = mpsc::channel(FORWARD_BACKLOG);
+        let scheduler =
+            Scheduler { mempool: mempool.clone(), peers: peers.clone(), fee_file: config.fee_file.clone() };
+        let scheduler = tokio::spawn(scheduler.run(forwards, shutdown.clone()));
         let context = NodeContext {
             params: Arc::clone(&config.params),
             clock: Arc::clone(&clock),
@@ -302,6 +316,7 @@ impl Node {
             mempool: mempool.clone(),
             mining: mining.clone(),
             peers: peers.clone(),
+            scheduler: forward.clone(),
             p2p_addresses,
             shutdown: shutdown.clone(),
         };
@@ -341,6 +356,7 @@ impl Node {
                 mempool_file: config.mempool_file.clone().unwrap_or_default(),
                 zmq: if zmq.is_some() { config.zmq } else { Vec::new() },
             },
+            scheduler: Some(forward),
             scan: Arc::default(),
             filter_scan: Arc::default(),
             indexes,
@@ -350,10 +366,11 @@ impl Node {
         }
         let web =
             web_listener.map(|listener| HealthServer::serve(listener, probes(&context, api, door.clone())));
+        let persisted = config.mempool_file.filter(|_| config.persist_mempool);
         let imported = Import {
             files: config.load_blocks,
             stop_after: config.stop_after_import,
-            mempool_file: config.mempool_file.clone(),
+            mempool_file: persisted.clone(),
         };
         tasks.spawn(import(context.clone(), imported));
         status(&log, door.as_deref(), "Done loading");
@@ -369,7 +386,9 @@ impl Node {
             chain_thread,
             index_threads,
             mining_tasks,
-            mempool_file: config.mempool_file,
+            mempool_file: persisted,
+            fee_file: config.fee_file,
+            scheduler,
             tasks,
             shutdown_commands: config.notify.shutdown,
             cookie,
@@ -414,6 +433,8 @@ impl Node {
             index_threads,
             mining_tasks,
             mempool_file,
+            fee_file,
+            scheduler,
             tasks,
             shutdown_commands,
             failure,
@@ -445,6 +466,11 @@ impl Node {
             let _ = context.mempool.save(&path).await;
         }
         index_threads.interrupt();
+        // So that nobody else writes the file.
+        in_time(log, "scheduled work", scheduler).await;
+        if let Some(path) = fee_file {
+            context.mempool.save_fee_estimates(&path, true).await;
+        }
         if context.chain.shutdown().await.is_err() && failure.borrow().is_none() {
             log.log(LogLine::error("The chain had stopped before it was told to"));
         }

@@ -7,7 +7,8 @@ use bitcoin::{Block, BlockHash, Transaction, Txid};
 use ironpeer_chain::{ChainFollower, ChainHandle, ChainView, Followed, SubmitOptions};
 use ironpeer_mempool::{MempoolHandle, PackageTx, SubmitTx};
 use ironpeer_primitives::{
-    BlockFilterRead, BlockReject, ChainEvent, ChainRead, ConnectedBlock, HeaderInfo, MempoolRead, TxReject,
+    BlockFilterRead, BlockReject, ChainEvent, ChainRead, ConnectedBlock, HeaderInfo, MempoolRead, PeerId,
+    TxReject,
 };
 use ironpeer_sync::{BlockOutcome, TxAccepted};
 use tokio::task::spawn_blocking;
@@ -85,16 +86,20 @@ impl Rooms {
         Some((BlockOutcome { new: outcome.new, result: outcome.result }, outcome.others_refused))
     }
 
-    pub(crate) async fn submit_tx(&self, tx: Arc<Transaction>) -> Result<TxAccepted, TxReject> {
-        self.mempool.submit_tx(tx, SubmitTx::default()).await?;
+    pub(crate) async fn submit_tx(&self, peer: PeerId, tx: Arc<Transaction>) -> Result<TxAccepted, TxReject> {
+        self.mempool.submit_tx(tx, SubmitTx { from: Some(peer), ..SubmitTx::default() }).await?;
         let info = self.mempool.info();
         Ok(TxAccepted { pool_txs: info.count, pool_bytes: info.usage as u64 })
     }
 
     /// Whether all of a package is in the mempool now, and what became of those that got a verdict
     /// of their own.
-    pub(crate) async fn submit_package(&self, txs: Vec<Arc<Transaction>>) -> (bool, Vec<TxVerdict>) {
-        let result = self.mempool.submit_package(txs.clone(), None).await;
+    pub(crate) async fn submit_package(
+        &self,
+        peer: PeerId,
+        txs: Vec<Arc<Transaction>>,
+    ) -> (bool, Vec<TxVerdict>) {
+        let result = self.mempool.submit_package_from(Some(peer), txs.clone(), None).await;
         let info = self.mempool.info();
         let accepted = TxAccepted { pool_txs: info.count, pool_bytes: info.usage as u64 };
         let verdicts = result.txs.into_iter().filter_map(|(wtxid, tx)| {

@@ -469,11 +469,11 @@ impl Shell {
                 self.block_answered(peer, hash, answer).await
             }
             Action::SubmitTx { peer, tx } => {
-                let result = self.rooms.submit_tx(Arc::clone(&tx)).await;
+                let result = self.rooms.submit_tx(peer, Arc::clone(&tx)).await;
                 self.feed(Event::TxDone { peer, tx, result })
             }
             Action::SubmitPackage { peer, txs } => {
-                let (accepted, results) = self.rooms.submit_package(txs.clone()).await;
+                let (accepted, results) = self.rooms.submit_package(peer, txs.clone()).await;
                 self.feed(Event::PackageDone { peer, txs, accepted, results })
             }
             Action::LoadBlock { peer, hash } => {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::call::{Call, text};
+use crate::context::Forward;
 use crate::dialect::active_json;
 use crate::error::{RpcError, RpcResult};
 use crate::json::Object;
@@ -92,6 +94,13 @@ pub(crate) static METHODS: &[Method] = &[
     ),
     method!(
         "hidden",
+        "mockscheduler",
+        [Arg::req("delta_time", Kind::Num, "Seconds, at most 3600")],
+        "Brings what the node does every so often nearer by some seconds (regtest only).",
+        mock_scheduler
+    ),
+    method!(
+        "hidden",
         "setmocktime",
         [Arg::req("timestamp", Kind::Num, "Unix time in seconds; 0 for the machine's clock")],
         "Fixes the node's clock (regtest only).",
@@ -176,6 +185,23 @@ async fn discover(_: Call) -> RpcResult {
 
 async fn echo_one(call: Call) -> RpcResult {
     Ok(call.params.str(0)?.into())
+}
+
+async fn mock_scheduler(call: Call) -> RpcResult {
+    if !call.ctx.facts.mockable {
+        return Err(RpcError::misc("mockscheduler is for regression testing (-regtest mode) only"));
+    }
+    let seconds = call.params.int64(0)?;
+    let by = u64::try_from(seconds).ok().filter(|seconds| (1..=3_600).contains(seconds));
+    let by = by.ok_or_else(|| RpcError::misc("delta_time must be between 1 and 3600 seconds (1 hr)"))?;
+    if let Some(scheduler) = &call.ctx.scheduler {
+        let (done, ran) = oneshot::channel();
+        // Without an answer the node is stopping, and nothing is due any more.
+        if scheduler.send(Forward { by: Duration::from_secs(by), done }).await.is_ok() {
+            let _ = ran.await;
+        }
+    }
+    Ok(Value::Null)
 }
 
 async fn set_mock_time(call: Call) -> RpcResult {

@@ -7,6 +7,7 @@ pub(crate) mod blockchain;
 mod branches;
 pub(crate) mod coins;
 mod control;
+mod fees;
 pub(crate) mod filters;
 mod generate;
 mod mempool;
@@ -34,6 +35,7 @@ pub(crate) static GROUPS: &[&[Method]] = &[
     branches::METHODS,
     coins::METHODS,
     control::METHODS,
+    fees::METHODS,
     filters::METHODS,
     generate::METHODS,
     mempool::METHODS,

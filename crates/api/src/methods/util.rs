@@ -1,5 +1,4 @@
-//! Addresses, descriptors and signed messages (`rpc/output_script.cpp`, `rpc/signmessage.cpp`,
-//! `rpc/fees.cpp`).
+//! Addresses, descriptors and signed messages (`rpc/output_script.cpp`, `rpc/signmessage.cpp`).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,8 +22,6 @@ use crate::table::{Arg, Kind, Method, method};
 const MULTISIG_KEYS: usize = 20;
 /// Longest redeem script (`MAX_SCRIPT_ELEMENT_SIZE`).
 const REDEEM_SCRIPT_MAX: usize = 520;
-/// Furthest target of `estimatesmartfee`, in blocks.
-pub(super) const CONF_TARGET_MAX: i32 = 1008;
 
 pub(crate) static METHODS: &[Method] = &[
     method!(
@@ -47,16 +44,6 @@ pub(crate) static METHODS: &[Method] = &[
         ],
         "The addresses a descriptor stands for.",
         derive_addresses
-    ),
-    method!(
-        "util",
-        "estimatesmartfee",
-        [
-            Arg::req("conf_target", Kind::Num, "Blocks within which to confirm (1 - 1008)"),
-            Arg::def("estimate_mode", Kind::Str, "\"economical\"", "unset, economical or conservative"),
-        ],
-        "A feerate that should confirm within some blocks. This node keeps no estimates yet and says so.",
-        estimate_smart_fee
     ),
     method!(
         "util",
@@ -241,27 +228,6 @@ async fn derive_addresses(call: Call) -> RpcResult {
         Ok(if lists.len() == 1 { lists.swap_remove(0) } else { lists.into() })
     });
     derived.await.map_err(|_| RpcError::internal("derivation failed"))?
-}
-
-async fn estimate_smart_fee(call: Call) -> RpcResult {
-    let target = call.params.int(0)?;
-    if !(1..=CONF_TARGET_MAX).contains(&target) {
-        return Err(RpcError::parameter(format!(
-            "Invalid conf_target, must be between 1 and {CONF_TARGET_MAX}"
-        )));
-    }
-    if let Some(mode) = call.params.opt_str(1)? {
-        let known = ["unset", "economical", "conservative"];
-        if !known.contains(&mode.to_ascii_lowercase().as_str()) {
-            return Err(RpcError::parameter(
-                "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"",
-            ));
-        }
-    }
-    let mut out = Object::new();
-    out.push("errors", vec![Value::from("Insufficient data or no feerate found")]);
-    out.push("blocks", target.max(2));
-    Ok(out.into())
 }
 
 /// No index is built by this node yet, so the list is empty, as Core's is without any.

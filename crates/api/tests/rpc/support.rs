@@ -170,6 +170,7 @@ impl TestNode {
                 mempool_file: "mempool.dat".into(),
                 ..Facts::default()
             },
+            scheduler: None,
             scan: Arc::default(),
             filter_scan: Arc::default(),
             indexes,

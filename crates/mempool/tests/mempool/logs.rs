@@ -12,7 +12,7 @@ use crate::support::{Node, Tx};
 const COIN: u64 = 1_000_000;
 
 #[derive(Default)]
-struct Lines(Mutex<Vec<String>>);
+pub struct Lines(pub Mutex<Vec<String>>);
 
 impl LogSink for Lines {
     fn log(&self, line: LogLine) {
@@ -29,6 +29,7 @@ async fn changes_are_logged_as_core_does() {
     let lines = Arc::new(Lines::default());
     let mut node = Node::with_log(Config::default(), Arc::clone(&lines) as Arc<dyn LogSink>);
     let coins = node.fund(1, COIN).await;
+    lines.0.lock().clear();
     let first = Tx::spending([coins[0]]).pay(COIN - 1_000);
     let second = Tx::spending([coins[0]]).pay(COIN - 3_000);
     let (a, b) = (first.txid(), second.txid());

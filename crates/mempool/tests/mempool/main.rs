@@ -3,6 +3,8 @@
 mod admission;
 mod chain_following;
 mod concurrency;
+mod costs;
+mod fees;
 mod limits;
 mod logs;
 mod packages;

@@ -9,7 +9,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 use ironpeer_chain::{Chain, ChainFollower, ChainHandle, ChainThread, Followed, SubmitOptions};
 use ironpeer_consensus::{Params, RegtestOptions, ScriptCache};
-use ironpeer_mempool::{Accepted, Config, MempoolHandle, Parts, SubmitTx, TxChecker};
+use ironpeer_mempool::{Accepted, ChainSource, Config, MempoolHandle, Parts, SubmitTx, TxChecker};
 use ironpeer_primitives::{ChainRead as _, Clock, FixedClock, LogSink, NullLog, TxClass, TxReject};
 use ironpeer_store::{Disk as _, MemDisk};
 use ironpeer_testkit::consensus::{block_on, seal};
@@ -158,6 +158,17 @@ impl Node {
     /// An empty mempool on the same chain, as after a restart.
     pub fn restarted_mempool(&self) -> MempoolHandle {
         MempoolHandle::on_chain(self.parts.clone(), &self.chain).0
+    }
+
+    /// An empty mempool with other options on the same chain.
+    pub fn other_mempool(&self, config: Config) -> MempoolHandle {
+        MempoolHandle::on_chain(Parts { config, ..self.parts.clone() }, &self.chain).0
+    }
+
+    /// An empty mempool that reads the same chain through `chain`.
+    pub fn mempool_on(&self, chain: Arc<dyn ChainSource>) -> MempoolHandle {
+        let (tip, seq) = self.chain.view().tip_and_seq();
+        MempoolHandle::new(Parts { chain, ..self.parts.clone() }, tip, seq)
     }
 
     /// A node with `count` confirmed outputs of `sats` each that anyone can spend.

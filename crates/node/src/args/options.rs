@@ -552,7 +552,7 @@ pub const DAEMON: &[Opt] = &[
         "Feerate in BTC/kvB by which a replacement must pay more",
     ),
     opt("dustrelayfee", "=<amt>", Relay, DEBUG_ONLY, Acts, "Feerate in BTC/kvB that defines dust"),
-    opt("acceptstalefeeestimates", "", Debugging, DEBUG_ONLY, Inert, "Use old fee estimates (regtest)"),
+    opt("acceptstalefeeestimates", "", Debugging, DEBUG_ONLY, Acts, "Use old fee estimates (regtest)"),
     opt("bytespersigop", "", Relay, 0, Acts, "Virtual bytes a signature operation counts for (default: 20)"),
     opt("datacarrier", "", Relay, 0, Acts, "Relay transactions with OP_RETURN outputs (default: 1)"),
     opt("datacarriersize", "", Relay, 0, Acts, "Most bytes of OP_RETURN scripts in a transaction"),
