@@ -12,7 +12,7 @@ use crate::admission::Checked;
 use crate::config::Config;
 use crate::feerate::FeeRate;
 use crate::limits;
-use crate::policy::vsize;
+use crate::policy::{self, vsize};
 use crate::pool::{Entry, Pool};
 use crate::types::{Accepted, EntryInfo, MempoolEvent, MempoolInfo, NodeView, Prioritised, RemovalReason};
 
@@ -315,6 +315,12 @@ impl MempoolCore {
                 signed_money(total)
             )));
         }
+    }
+
+    /// Whether a transaction's fee may be changed for policy.
+    pub fn may_prioritise(&self, txid: &Txid) -> bool {
+        let dusty = |entry: &Entry| policy::dust_outputs(&entry.tx, self.config.dust_relay).next().is_some();
+        !self.config.require_standard || !self.pool.get(txid).is_some_and(dusty)
     }
 
     /// All deltas.
