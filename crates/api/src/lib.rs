@@ -16,6 +16,7 @@ pub mod limits;
 mod methods;
 mod metrics;
 mod openrpc;
+mod reply;
 mod rest;
 mod results;
 mod seats;

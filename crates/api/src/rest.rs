@@ -12,7 +12,7 @@ use ironpeer_consensus::decode_block;
 use ironpeer_primitives::{BlockUndo, ChainRead, HeaderInfo, Height};
 use serde_json::{Value, json};
 
-use crate::body::ReplyBody;
+use crate::body::{Pieces, ReplyBody};
 use crate::context::ApiContext;
 use crate::dialect::Door;
 use crate::error::RpcError;
@@ -219,8 +219,10 @@ pub(crate) async fn answer(door: &Arc<Door>, target: &str, body: &Bytes) -> Opti
 /// The answer of a JSON-RPC method.
 async fn called(door: &Arc<Door>, asked: &Asked<'_>, method: &str, params: Value) -> Outcome {
     asked.json_only()?;
-    let value = door.execute(method, &params, &[]).await?;
-    json_text(move || value).await
+    let mut text = Pieces::default();
+    door.execute(method, &params, &[]).await?.write(&mut text).await;
+    text.text("\n");
+    Ok(reply("application/json", text.into()))
 }
 
 async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
@@ -230,7 +232,7 @@ async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     asked
         .all_formats(
             || serialize(&*bytes),
-            move || tx_json::transaction(&tx, network, None, true, None).into(),
+            move || tx_json::transaction(&tx, network, true, None).into(),
         )
         .await
 }
@@ -285,7 +287,9 @@ async fn block(
     let built = reading(move || {
         let block = decode_block(&bytes).map_err(|_| Refusal(500, "unknown error".into()))?;
         let text = BlockText { verbosity, network, undo: undo.flatten() };
-        Ok(printed(&text.print(&view, &tip, &info, &block)))
+        let mut text = text.print(&view, &tip, &info, &block);
+        text.push(b'\n');
+        Ok(reply("application/json", ReplyBody::whole(text)))
     });
     built.await?
 }

@@ -313,11 +313,9 @@ fn closing(mut reply: Reply) -> Reply {
 
 fn write_answer(answer: Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let Some(body) = answer.body else { return plain(status, "") };
-    // A value with text keys only cannot fail to be written.
-    let mut text = serde_json::to_vec(&body).unwrap_or_default();
-    text.push(b'\n');
-    let mut reply = Response::new(ReplyBody::whole(text));
+    let Some(mut body) = answer.body else { return plain(status, "") };
+    body.text("\n");
+    let mut reply = Response::new(ReplyBody::from(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

@@ -132,7 +132,7 @@ fn input_text(input: &Input, network: Network) -> Value {
         out.push("witness_utxo", Value::from(coin));
     }
     if let Some(tx) = &input.non_witness_utxo {
-        let tx = tx_json::transaction(tx, network, None, false, None);
+        let tx = tx_json::transaction(tx, network, false, None);
         out.push("non_witness_utxo", Value::from(tx));
     }
     if !input.partial_sigs.is_empty() {
@@ -243,7 +243,7 @@ fn fee(psbt: &Psbt) -> Option<i64> {
 /// Everything a PSBT says.
 pub(super) fn decode_text(psbt: &Psbt, network: Network) -> Value {
     let mut out = Object::new();
-    out.push("tx", Value::from(tx_json::transaction(&psbt.unsigned_tx, network, None, false, None)));
+    out.push("tx", Value::from(tx_json::transaction(&psbt.unsigned_tx, network, false, None)));
     let mut xpubs: Vec<_> = psbt.xpub.iter().collect();
     xpubs.sort_by_key(|(_, source)| *source);
     let xpubs = xpubs.into_iter().map(|(xpub, source)| {

@@ -163,7 +163,7 @@ async fn decode_raw(call: Call) -> RpcResult {
     let witness = call.params.opt_bool(1)?;
     let tx = decode(call.params.str(0)?, !witness.unwrap_or(false), witness.unwrap_or(true))
         .ok_or_else(|| RpcError::undecodable("TX decode failed"))?;
-    Ok(tx_json::transaction(&tx, call.ctx.network(), None, false, None).into())
+    Ok(tx_json::transaction(&tx, call.ctx.network(), false, None).into())
 }
 
 fn is_op_success(code: u8) -> bool {
@@ -381,7 +381,7 @@ async fn raw_transaction(call: Call) -> RpcResult {
         if verbosity <= 0 {
             return Ok(serialize_hex(&*tx).into());
         }
-        return Ok(tx_json::transaction(&tx, ctx.network(), None, true, None).into());
+        return Ok(tx_json::transaction(&tx, ctx.network(), true, None).into());
     }
     let hash: BlockHash = call.params.hash(2, "parameter 3")?;
     let info = view.header(&hash).ok_or_else(|| RpcError::unknown("Block hash not found"))?;
@@ -406,7 +406,8 @@ async fn raw_transaction(call: Call) -> RpcResult {
     let spent = coins.map(|coins| Spent { coins, show: true });
     let mut out = Object::new();
     out.push("in_active_chain", info.active);
-    out.extend(tx_json::transaction(tx, ctx.network(), Some(&hash), true, spent.as_ref()));
+    out.extend(tx_json::transaction(tx, ctx.network(), true, spent.as_ref()));
+    out.push("blockhash", hash.to_string());
     push_confirmations(&mut out, &info, &view.tip());
     Ok(out.into())
 }
