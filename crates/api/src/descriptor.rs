@@ -485,7 +485,7 @@ pub(crate) fn of_witness_script(script: &Script) -> Option<String> {
     match solve(script) {
         Solution::MultiSig { required, keys } => {
             let keys: Vec<String> = keys.iter().map(hex::encode).collect();
-            Some(with_checksum(&format!("wsh(multi({required},{}))", keys.join(",")))) 
+            Some(with_checksum(&format!("wsh(multi({required},{}))", keys.join(","))))
         }
         Solution::NonStandard => {
             let inner = Miniscript::<PublicKey, Segwitv0>::parse(script).ok()?;

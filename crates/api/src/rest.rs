@@ -230,10 +230,7 @@ async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     let tx = ctx.mempool.tx(&txid).ok_or_else(|| not_found(format!("{} not found", asked.path)))?;
     let (bytes, network) = (Arc::clone(&tx), ctx.network());
     asked
-        .all_formats(
-            || serialize(&*bytes),
-            move || tx_json::transaction(&tx, network, true, None).into(),
-        )
+        .all_formats(|| serialize(&*bytes), move || tx_json::transaction(&tx, network, true, None).into())
         .await
 }
 

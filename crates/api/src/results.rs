@@ -47,7 +47,7 @@ pub(crate) const DEFINITIONS: &[(&str, &str)] = &[
         "deployment",
         "{type:str, height?:num, active:bool, bip9?:{bit?:num, start_time:num, timeout:num,
           min_activation_height:num, status:str, since:num, status_next:str,
-          statistics?:{period:num, elapsed:num, count:num, threshold?:num, possible?:num},
+          statistics?:{period:num, elapsed:num, count:num, threshold?:num, possible?:bool},
           signalling?:str}}",
     ),
     (
@@ -56,6 +56,7 @@ pub(crate) const DEFINITIONS: &[(&str, &str)] = &[
     ),
     ("derivation", "{pubkey:hex, master_fingerprint:hex, path:str}"),
     ("tapderivation", "{pubkey:hex, master_fingerprint:hex, path:str, leaf_hashes:[hex]}"),
+    ("musigkeys", "{aggregate_pubkey:hex, participant_pubkeys:[hex]}"),
     ("proprietary", "{identifier:hex, subtype:num, key:hex, value:hex}"),
     (
         "psbtinput",
@@ -64,16 +65,21 @@ pub(crate) const DEFINITIONS: &[(&str, &str)] = &[
           witness_script?:@innerscript, bip32_derivs?:[@derivation],
           final_scriptSig?:{asm:str, hex:hex}, final_scriptwitness?:[hex], ripemd160_preimages?:{*:hex},
           sha256_preimages?:{*:hex}, hash160_preimages?:{*:hex}, hash256_preimages?:{*:hex},
+          previous_txid?:hex, previous_vout?:num, sequence?:num, time_locktime?:num, height_locktime?:num,
           taproot_key_path_sig?:hex, taproot_script_path_sigs?:[{pubkey:hex, leaf_hash:hex, sig:hex}],
           taproot_scripts?:[{script:hex, leaf_ver:num, control_blocks:[hex]}],
           taproot_bip32_derivs?:[@tapderivation], taproot_internal_key?:hex, taproot_merkle_root?:hex,
-          proprietary?:[@proprietary], unknown?:{*:hex}}",
+          musig2_participant_pubkeys?:[@musigkeys],
+          musig2_pubnonces?:[{participant_pubkey:hex, aggregate_pubkey:hex, leaf_hash?:hex, pubnonce:hex}],
+          musig2_partial_sigs?:[{participant_pubkey:hex, aggregate_pubkey:hex, leaf_hash?:hex,
+          partial_sig:hex}], proprietary?:[@proprietary], unknown?:{*:hex}}",
     ),
     (
         "psbtoutput",
         "{redeem_script?:@innerscript, witness_script?:@innerscript, bip32_derivs?:[@derivation],
-          taproot_internal_key?:hex, taproot_tree?:[{depth:num, leaf_ver:num, script:hex}],
-          taproot_bip32_derivs?:[@tapderivation], proprietary?:[@proprietary], unknown?:{*:hex}}",
+          amount?:amount, script?:@script, taproot_internal_key?:hex, taproot_tree?:[{depth:num, leaf_ver:num, script:hex}],
+          taproot_bip32_derivs?:[@tapderivation], musig2_participant_pubkeys?:[@musigkeys],
+          proprietary?:[@proprietary], unknown?:{*:hex}}",
     ),
     (
         "feerange",
@@ -256,8 +262,9 @@ const MAKING: &[(&str, &str)] = &[
     ("createrawtransaction", "hex"),
     (
         "decodepsbt",
-        "{tx:@transaction, global_xpubs:[{xpub:str, master_fingerprint:hex, path:str}], psbt_version:num,
-          proprietary:[@proprietary], unknown:{*:hex}, inputs:[@psbtinput], outputs:[@psbtoutput], fee?:amount}",
+        "{tx?:@transaction, global_xpubs:[{xpub:str, master_fingerprint:hex, path:str}], tx_version?:num,
+          fallback_locktime?:num, input_count?:num, output_count?:num, inputs_modifiable?:bool,
+          outputs_modifiable?:bool, has_sighash_single?:bool, psbt_version:num, proprietary:[@proprietary], unknown:{*:hex}, inputs:[@psbtinput], outputs:[@psbtoutput], fee?:amount}",
     ),
     ("decoderawtransaction", "@transaction"),
     (

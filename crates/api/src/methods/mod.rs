@@ -15,6 +15,8 @@ mod packages;
 mod proof;
 mod psbt;
 mod psbt_analysis;
+mod psbt_fields;
+mod psbt_packet;
 mod psbt_text;
 mod rawtx;
 mod sign;

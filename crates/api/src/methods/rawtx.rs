@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::consensus::encode::{serialize, serialize_hex};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, WPubkeyHash, Witness,
@@ -15,13 +15,13 @@ use ironpeer_script::{MAX_SCRIPT_SIZE, Ops, ScriptKind, Solution, solve};
 use serde_json::Value;
 
 use super::blockchain::{read_block, read_undo};
-use crate::address;
 use crate::call::{Call, Params, amount_sats, array, hash, hex_bytes, int32, integer, object};
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object};
 use crate::table::{Arg, Kind, Method, method};
 use crate::tx_json::{self, Spent};
+use crate::{address, descriptor};
 
 /// Feerate above which a transaction is thought a mistake, in satoshi per 1,000 vbytes.
 const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
@@ -29,20 +29,23 @@ const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
 const SCRIPT_ELEMENT_MAX: usize = 520;
 const DECODE_FAILED: &str = "TX decode failed. Make sure the tx has at least one input.";
 
+// The arguments that describe a transaction, here and for PSBTs.
+pub(super) const INPUTS: Arg = Arg::req("inputs", Kind::Arr, "Objects with txid, vout and sequence")
+    .usage("[{\"txid\":\"hex\",\"vout\":n,\"sequence\":n},...]");
+pub(super) const OUTPUTS: Arg =
+    Arg::req("outputs", Kind::Arr, "Objects with one address and amount, or data, each")
+        .usage("[{\"address\":amount,...},{\"data\":\"hex\"},...]")
+        .any_type();
+pub(super) const LOCKTIME: Arg = Arg::def("locktime", Kind::Num, "0", "The lock time");
+pub(super) const REPLACEABLE: Arg =
+    Arg::def("replaceable", Kind::Bool, "true", "Whether to signal replaceability (BIP125)");
+pub(super) const VERSION: Arg = Arg::def("version", Kind::Num, "2", "The version");
+
 pub(crate) static METHODS: &[Method] = &[
     method!(
         "rawtransactions",
         "createrawtransaction",
-        [
-            Arg::req("inputs", Kind::Arr, "Objects with txid, vout and sequence")
-                .usage("[{\"txid\":\"hex\",\"vout\":n,\"sequence\":n},...]"),
-            Arg::req("outputs", Kind::Arr, "Objects with one address and amount, or data, each")
-                .usage("[{\"address\":amount,...},{\"data\":\"hex\"},...]")
-                .any_type(),
-            Arg::def("locktime", Kind::Num, "0", "The lock time"),
-            Arg::def("replaceable", Kind::Bool, "true", "Whether to signal replaceability (BIP125)"),
-            Arg::def("version", Kind::Num, "2", "The version"),
-        ],
+        [INPUTS, OUTPUTS, LOCKTIME, REPLACEABLE, VERSION],
         "A transaction of some inputs and outputs, without signatures.",
         create
     ),
@@ -221,7 +224,12 @@ async fn decode_script(call: Call) -> RpcResult {
     if may_be_wrapped(&script, solve(&script).kind()) {
         out.push("p2sh", address::of_script(&script.to_p2sh(), network));
         if let Some(segwit) = segwit_form(&script) {
+            let known = descriptor::of_witness_script(&script).filter(|_| segwit.is_p2wsh());
             let mut inner = tx_json::script_object(&segwit, network, true);
+            if let Some(known) = known {
+                // In the place of the one that says less.
+                inner.push("desc", known);
+            }
             inner.push("p2sh-segwit", address::of_script(&segwit.to_p2sh(), network));
             out.push("segwit", Value::from(inner));
         }
@@ -348,17 +356,19 @@ pub(super) fn build_transaction(call: &Call) -> Result<Transaction, RpcError> {
     })
 }
 
+/// The old form, without witnesses.
+pub(super) fn no_witness_bytes(tx: &Transaction) -> Vec<u8> {
+    let mut bytes = serialize(&tx.version);
+    bytes.extend(serialize(&tx.input));
+    bytes.extend(serialize(&tx.output));
+    bytes.extend(serialize(&tx.lock_time));
+    bytes
+}
+
 /// Core writes a transaction without inputs in the old form, where `bitcoin` would mark it as
 /// one with witnesses.
 pub(crate) fn serialize_no_witness_marker(tx: &Transaction) -> String {
-    if !tx.input.is_empty() {
-        return serialize_hex(tx);
-    }
-    let mut text = serialize_hex(&tx.version);
-    text.push_str("00");
-    text.push_str(&serialize_hex(&tx.output));
-    text.push_str(&serialize_hex(&tx.lock_time));
-    text
+    if tx.input.is_empty() { hex::encode(no_witness_bytes(tx)) } else { serialize_hex(tx) }
 }
 
 async fn raw_transaction(call: Call) -> RpcResult {
