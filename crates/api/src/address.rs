@@ -260,7 +260,12 @@ fn polymod_from(start: u32, values: impl Iterator<Item = u8>) -> u32 {
 
 /// The address of an output script, if it has one; bare public keys have none.
 pub(crate) fn of_script(script: &Script, network: Network) -> Option<String> {
-    match solve(script) {
+    of_solution(script, &solve(script), network)
+}
+
+/// The same for a script that has been looked at.
+pub(crate) fn of_solution(script: &Script, solution: &Solution<'_>, network: Network) -> Option<String> {
+    match solution {
         Solution::PubKeyHash(_)
         | Solution::ScriptHash(_)
         | Solution::WitnessV0KeyHash(_)

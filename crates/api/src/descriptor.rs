@@ -13,7 +13,7 @@ use miniscript::descriptor::{
     ConversionError, DefiniteDescriptorKey, Descriptor, DescriptorPublicKey, DescriptorSecretKey, KeyMap,
     SinglePub, SinglePubKey, Wildcard,
 };
-use miniscript::{ForEachKey, TranslatePk, Translator};
+use miniscript::{ForEachKey, Miniscript, Segwitv0, TranslatePk, Translator};
 use serde_json::Value;
 
 use crate::address;
@@ -452,10 +452,17 @@ pub(crate) fn scan_object_keys(object: &Value, secp: &Secp256k1<All>) -> Result<
 }
 
 /// The descriptor of a script when no keys are known, with checksum (Core's `InferDescriptor`).
+#[cfg(test)]
 pub(crate) fn infer(script: &Script, network: Network) -> String {
+    let solution = solve(script);
+    of_solution(script, &solution, address::of_solution(script, &solution, network).as_deref())
+}
+
+/// The same for a script that has been looked at, with its address.
+pub(crate) fn of_solution(script: &Script, solution: &Solution<'_>, address: Option<&str>) -> String {
     // Hybrid keys have no descriptor.
     let plain = |key: &[u8]| matches!(key.first(), Some(2..=4));
-    let payload = match solve(script) {
+    let payload = match solution {
         Solution::PubKey(key) if plain(key) => Some(format!("pk({})", hex::encode(key))),
         Solution::MultiSig { required, keys } if keys.iter().all(|key| plain(key)) => {
             let keys: Vec<String> = keys.iter().map(hex::encode).collect();
@@ -466,11 +473,26 @@ pub(crate) fn infer(script: &Script, network: Network) -> String {
         }
         _ => None,
     };
-    let payload = payload.unwrap_or_else(|| match address::of_script(script, network) {
+    let payload = payload.unwrap_or_else(|| match address {
         Some(address) => format!("addr({address})"),
         None => format!("raw({})", hex::encode(script.as_bytes())),
     });
     with_checksum(&payload)
+}
+
+/// The descriptor of the P2WSH form of a script, with checksum, if the script alone tells it.
+pub(crate) fn of_witness_script(script: &Script) -> Option<String> {
+    match solve(script) {
+        Solution::MultiSig { required, keys } => {
+            let keys: Vec<String> = keys.iter().map(hex::encode).collect();
+            Some(with_checksum(&format!("wsh(multi({required},{}))", keys.join(","))))
+        }
+        Solution::NonStandard => {
+            let inner = Miniscript::<PublicKey, Segwitv0>::parse(script).ok()?;
+            Some(Descriptor::new_wsh(inner).ok()?.to_string())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

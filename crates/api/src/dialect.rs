@@ -1,22 +1,25 @@
 //! JSON-RPC as Core speaks it: versions 1.0, 1.1 and 2.0, batches, notifications and their HTTP
 //! codes (`httprpc.cpp`, `rpc/request.cpp`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ironpeer_primitives::{Clock, LogCategory, LogLine, LogSink};
 use parking_lot::{Mutex, RwLock};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use crate::auth::Credentials;
+use crate::body::Pieces;
 use crate::call::Call;
 use crate::context::ApiContext;
-use crate::error::{RpcError, RpcResult, code};
+use crate::error::{RpcError, code};
 use crate::json::{self, Object, Repeat, Text, bare_text, type_name};
-use crate::limits::{BATCH_YIELD, LARGE_REPLIES};
+use crate::limits::{BATCH_PARALLEL, BATCH_YIELD, LARGE_REPLIES};
+use crate::reply::Answered;
 use crate::table;
 
 /// The JSON-RPC door: open for callers from the start, answering -28 until the node is ready.
@@ -56,7 +59,7 @@ pub(crate) struct DoorCounts {
 pub(crate) struct Answer {
     pub status: u16,
     /// Absent for refusals by whitelist and for notifications.
-    pub body: Option<Value>,
+    pub body: Option<Pieces>,
     /// Kept until a large answer is sent.
     pub place: Option<OwnedSemaphorePermit>,
 }
@@ -66,7 +69,7 @@ impl Answer {
         Self { status, body: None, place: None }
     }
 
-    const fn with(status: u16, body: Value) -> Self {
+    const fn with(status: u16, body: Pieces) -> Self {
         Self { status, body: Some(body), place: None }
     }
 }
@@ -94,7 +97,7 @@ pub(crate) struct Caller {
 
 /// What is known of one request while it is taken apart. In a batch it is carried from element to
 /// element, as in Core: an element that is no object answers under the id before it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Request {
     /// Outer `None`: the request has no `id` at all.
     id: Option<Value>,
@@ -155,29 +158,44 @@ impl Request {
         Ok(())
     }
 
-    fn reply(&self, result: RpcResult) -> Value {
-        let mut reply = Map::new();
-        if self.v2 {
-            reply.insert("jsonrpc".into(), "2.0".into());
-        }
+    /// Adds the answer's text to a body.
+    async fn reply(&self, result: Answered, out: &mut Pieces) {
+        out.text(if self.v2 { "{\"jsonrpc\":\"2.0\"," } else { "{" });
         match result {
             Ok(result) => {
-                reply.insert("result".into(), result);
+                out.text("\"result\":");
+                result.write(out).await;
                 if !self.v2 {
-                    reply.insert("error".into(), Value::Null);
+                    out.text(",\"error\":null");
                 }
             }
-            Err(error) => {
-                if !self.v2 {
-                    reply.insert("result".into(), Value::Null);
-                }
-                reply.insert("error".into(), error.to_json());
-            }
+            Err(error) => self.error(&error, out),
         }
+        self.end(out);
+    }
+
+    fn error(&self, error: &RpcError, out: &mut Pieces) {
+        if !self.v2 {
+            out.text("\"result\":null,");
+        }
+        out.text("\"error\":").text(error.to_json().to_string());
+    }
+
+    fn end(&self, out: &mut Pieces) {
         if let Some(id) = &self.id {
-            reply.insert("id".into(), id.clone());
+            out.text(",\"id\":").text(id.to_string());
         }
-        Value::Object(reply)
+        out.text("}");
+    }
+
+    /// The answer within a batch, if one is wanted.
+    async fn batch_reply(&self, result: Answered) -> Option<Pieces> {
+        if self.is_notification() {
+            return None;
+        }
+        let mut body = Pieces::default();
+        self.reply(result, &mut body).await;
+        Some(body)
     }
 
     /// A refusal of the request as a whole, with the HTTP code that goes with it.
@@ -187,7 +205,11 @@ impl Request {
             code::METHOD_NOT_FOUND => 404,
             _ => 500,
         };
-        Answer::with(status, self.reply(Err(error)))
+        let mut body = Pieces::default();
+        body.text(if self.v2 { "{\"jsonrpc\":\"2.0\"," } else { "{" });
+        self.error(&error, &mut body);
+        self.end(&mut body);
+        Answer::with(status, body)
     }
 }
 
@@ -200,6 +222,37 @@ struct Active<'a> {
 impl Drop for Active<'_> {
     fn drop(&mut self) {
         self.door.active.lock().remove(&self.number);
+    }
+}
+
+/// The replies of a batch in the order of its calls, of which some may still run.
+#[derive(Default)]
+struct Batch {
+    running: VecDeque<JoinHandle<Option<Pieces>>>,
+    body: Pieces,
+    replies: usize,
+}
+
+impl Batch {
+    /// Waits for the first calls until no more than `most` run.
+    async fn leave_running(&mut self, most: usize) {
+        while self.running.len() > most {
+            let Some(call) = self.running.pop_front() else { return };
+            match call.await {
+                Ok(reply) => self.add(reply),
+                // As it would without a task of its own, a panic ends the whole request.
+                Err(failed) => std::panic::resume_unwind(Box::new(failed.to_string())),
+            }
+        }
+    }
+
+    fn add(&mut self, reply: Option<Pieces>) {
+        let Some(reply) = reply else { return };
+        if self.replies > 0 {
+            self.body.text(",");
+        }
+        self.replies += 1;
+        self.body.append(reply);
     }
 }
 
@@ -278,7 +331,7 @@ impl Door {
         method: &str,
         params: &Value,
         repeats: &[Repeat],
-    ) -> RpcResult {
+    ) -> Answered {
         let result = self.run(method, params, repeats).await;
         if result.is_err() {
             self.errors.fetch_add(1, Ordering::Relaxed);
@@ -286,7 +339,7 @@ impl Door {
         result
     }
 
-    async fn run(self: &Arc<Self>, method: &str, params: &Value, repeats: &[Repeat]) -> RpcResult {
+    async fn run(self: &Arc<Self>, method: &str, params: &Value, repeats: &[Repeat]) -> Answered {
         let ctx = self.context()?;
         let Some(found) = table::find(method) else {
             return Err(RpcError::new(code::METHOD_NOT_FOUND, "Method not found"));
@@ -297,7 +350,7 @@ impl Door {
         let params = found.positions(params, repeats)?;
         let result = (found.handler)(Call { ctx: Arc::clone(ctx), door: Arc::clone(self), params }).await?;
         if ctx.facts.check_replies
-            && let Some(fault) = found.reply_fault(&result)
+            && let Some(fault) = found.reply_fault(&result.to_value())
         {
             return Err(RpcError::misc(format!(
                 "Internal bug detected: RPC call \"{method}\" returned incorrect type:\n{fault}"
@@ -351,7 +404,11 @@ impl Door {
                 match result {
                     _ if request.is_notification() => Answer::empty(204),
                     Err(error) if !request.v2 => request.refusal(error),
-                    result => Answer::with(200, request.reply(result)),
+                    result => {
+                        let mut body = Pieces::default();
+                        request.reply(result, &mut body).await;
+                        Answer::with(200, body)
+                    }
                 }
             }
             Value::Array(elements) => {
@@ -384,26 +441,40 @@ impl Door {
         repeats: &[Repeat],
         caller: &Caller,
     ) -> Answer {
-        let mut replies = Vec::new();
+        let mut batch = Batch::default();
         for (i, element) in elements.iter().enumerate() {
             if i % BATCH_YIELD == BATCH_YIELD - 1 {
                 tokio::task::yield_now().await;
             }
-            let result = match request.parse(element, repeats, Some(i)) {
+            match request.parse(element, repeats, Some(i)) {
                 Ok(()) => {
                     self.log_call(request, caller);
-                    self.execute(&request.method, &request.params, &request.repeats).await
+                    let alone = !table::only_reads(&request.method);
+                    // A call that changes something sees what those before it did, and is seen by
+                    // those after it.
+                    batch.leave_running(if alone { 0 } else { BATCH_PARALLEL - 1 }).await;
+                    let (door, asked) = (Arc::clone(self), request.clone());
+                    batch.running.push_back(tokio::spawn(async move {
+                        let result = door.execute(&asked.method, &asked.params, &asked.repeats).await;
+                        asked.batch_reply(result).await
+                    }));
+                    if alone {
+                        batch.leave_running(0).await;
+                    }
                 }
-                Err(error) => Err(error),
-            };
-            if !request.is_notification() {
-                replies.push(request.reply(result));
+                Err(error) => {
+                    batch.leave_running(0).await;
+                    batch.add(request.batch_reply(Err(error)).await);
+                }
             }
         }
-        if replies.is_empty() && !elements.is_empty() {
+        batch.leave_running(0).await;
+        if batch.replies == 0 && !elements.is_empty() {
             return Answer::empty(204);
         }
-        Answer::with(200, Value::Array(replies))
+        let mut body = Pieces::default();
+        body.text("[").append(batch.body).text("]");
+        Answer::with(200, body)
     }
 
     fn log_call(&self, request: &Request, caller: &Caller) {
@@ -430,3 +501,7 @@ pub(crate) fn active_json(door: &Door) -> Value {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "dialect_tests.rs"]
+mod tests;

@@ -178,12 +178,19 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Bytes as hex digits, for what is megabytes long: `hex::encode` collects single characters.
+/// Bytes as hex digits, for what is long: `hex::encode` collects single characters.
 #[must_use]
-pub fn hex(bytes: &[u8]) -> Value {
+pub fn hex_digits(bytes: &[u8]) -> String {
     let mut digits = vec![0; bytes.len() * 2];
     // The room is exactly what they take, and digits are text.
-    hex::encode_to_slice(bytes, &mut digits).ok().and_then(|()| String::from_utf8(digits).ok()).into()
+    let encoded = hex::encode_to_slice(bytes, &mut digits);
+    encoded.ok().and_then(|()| String::from_utf8(digits).ok()).unwrap_or_default()
+}
+
+/// [`hex_digits`] as a value.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> Value {
+    hex_digits(bytes).into()
 }
 
 /// A number that keeps the digits it is given.

@@ -17,6 +17,7 @@ mod methods;
 mod metrics;
 pub mod offline;
 mod openrpc;
+mod reply;
 mod rest;
 mod results;
 mod seats;

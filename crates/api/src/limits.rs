@@ -78,13 +78,25 @@ pub const DEFAULT_ZMQ_HIGH_WATER_MARK: usize = 1_000;
 /// Core's `DEFAULT_HTTP_THREADS`: requests it would run at once.
 pub const DEFAULT_THREADS: usize = 16;
 
-/// Calls in one batch that run before others get a turn; the batch itself is bounded by
-/// [`BODY_BYTES`].
+/// Calls in one batch that run one after the other before others get a turn; the batch itself is
+/// bounded by [`BODY_BYTES`].
 pub const BATCH_YIELD: usize = 64;
 
-/// Bytes of a large reply turned into hex, or handed on, at a time while it is sent. Larger holds
-/// more of the text in memory for each slow reader; smaller makes more writes.
-pub const REPLY_PIECE: usize = 64 * 1024;
+/// Calls of one batch that run side by side, if they only read. Larger lets one caller take the
+/// workers from others; smaller makes it wait for them one by one.
+pub const BATCH_PARALLEL: usize = 8;
+
+/// Values in a reply that are turned into text at once; with more it is done off the runtime's
+/// workers. Larger keeps others waiting for longer; smaller costs a thread's wake-up more often.
+pub const SMALL_REPLY: usize = 1_000;
+
+/// Bytes of text that a reply takes as they are instead of copying them behind what is there.
+/// Larger copies more; smaller makes more writes.
+pub const SHARED_PIECE: usize = 16 * 1024;
+
+/// Bytes turned into hex at a time while a reply is sent. Larger holds more of the text in memory
+/// for each slow reader; smaller makes more writes.
+pub const HEX_PIECE: usize = 64 * 1024;
 
 /// Large replies being made or sent at a time; a full block in JSON takes about a hundred MB while
 /// it is made. Whoever asks for one beyond it waits. Larger: a crowd of callers fills the memory.

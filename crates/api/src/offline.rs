@@ -24,7 +24,7 @@ pub fn transaction_hex(tx: &Transaction) -> String {
 /// A transaction taken apart, as `getrawtransaction` shows it.
 #[must_use]
 pub fn transaction_json(tx: &Transaction, network: Network) -> Value {
-    tx_json::transaction(tx, network, None, true, None).into()
+    tx_json::transaction(tx, network, true, None).into()
 }
 
 /// The output script an address of the network stands for.

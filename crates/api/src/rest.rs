@@ -13,7 +13,7 @@ use ironpeer_index::FilterIndex;
 use ironpeer_primitives::{BlockUndo, ChainRead, HeaderInfo, Height};
 use serde_json::{Value, json};
 
-use crate::body::ReplyBody;
+use crate::body::{Pieces, ReplyBody};
 use crate::context::ApiContext;
 use crate::dialect::Door;
 use crate::error::RpcError;
@@ -221,8 +221,10 @@ pub(crate) async fn answer(door: &Arc<Door>, target: &str, body: &Bytes) -> Opti
 /// The answer of a JSON-RPC method.
 async fn called(door: &Arc<Door>, asked: &Asked<'_>, method: &str, params: Value) -> Outcome {
     asked.json_only()?;
-    let value = door.execute(method, &params, &[]).await?;
-    json_text(move || value).await
+    let mut text = Pieces::default();
+    door.execute(method, &params, &[]).await?.write(&mut text).await;
+    text.text("\n");
+    Ok(reply("application/json", text.into()))
 }
 
 async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
@@ -242,7 +244,7 @@ async fn transaction(ctx: &ApiContext, asked: &Asked<'_>) -> Outcome {
     asked
         .all_formats(
             || serialize(&*bytes),
-            move || tx_json::transaction(&tx, network, block.as_ref(), true, None).into(),
+            move || tx_json::transaction_in(&tx, network, block.as_ref()).into(),
         )
         .await
 }
@@ -297,7 +299,9 @@ async fn block(
     let built = reading(move || {
         let block = decode_block(&bytes).map_err(|_| Refusal(500, "unknown error".into()))?;
         let text = BlockText { verbosity, network, undo: undo.flatten() };
-        Ok(printed(&text.print(&view, &tip, &info, &block)))
+        let mut text = text.print(&view, &tip, &info, &block);
+        text.push(b'\n');
+        Ok(reply("application/json", ReplyBody::whole(text)))
     });
     built.await?
 }

@@ -16,11 +16,9 @@ use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, 
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironpeer_primitives::{LogCategory, LogLine};
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -240,7 +238,7 @@ async fn respond(request: Request<Incoming>, peer: SocketAddr, seat: &Seat, shar
     // A task of its own: a caller that hangs up does not stop what it started, and a panic in a
     // handler costs this request only.
     let run = shared.tasks.spawn(async move {
-        let reply = write_answer(door.answer(&body, &caller).await).await;
+        let reply = write_answer(door.answer(&body, &caller).await);
         drop(slot);
         reply
     });
@@ -319,25 +317,11 @@ fn closing(mut reply: Reply) -> Reply {
     reply
 }
 
-fn print(body: &Value) -> Vec<u8> {
-    // A value with text keys only cannot fail to be written.
-    let mut text = serde_json::to_vec(body).unwrap_or_default();
-    text.push(b'\n');
-    text
-}
-
-async fn write_answer(answer: Answer) -> Reply {
+fn write_answer(answer: Answer) -> Reply {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let Some(body) = answer.body else { return plain(status, "") };
-    let body = match answer.place {
-        None => ReplyBody::whole(print(&body)),
-        // Megabytes of text are not made on the workers that everybody else waits for.
-        Some(place) => match spawn_blocking(move || print(&body)).await {
-            Ok(text) => ReplyBody::large(text, place),
-            Err(_) => return closing(plain(StatusCode::INTERNAL_SERVER_ERROR, "unknown error")),
-        },
-    };
-    let mut reply = Response::new(body);
+    let Some(mut body) = answer.body else { return plain(status, "") };
+    body.text("\n");
+    let mut reply = Response::new(ReplyBody::from(body).holding(answer.place));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply

@@ -7,9 +7,10 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use crate::call::{Call, Params};
-use crate::error::{RpcError, RpcResult};
+use crate::error::RpcError;
 use crate::json::{self, Repeat, type_name};
 use crate::methods;
+use crate::reply::Answered;
 use crate::results;
 
 /// JSON type of an argument, as far as it is checked before the handler runs (Core's
@@ -187,7 +188,7 @@ impl Arg {
 }
 
 /// Runs a call.
-pub(crate) type Handler = fn(Call) -> BoxFuture<'static, RpcResult>;
+pub(crate) type Handler = fn(Call) -> BoxFuture<'static, Answered>;
 
 /// One method.
 #[derive(Clone, Copy)]
@@ -207,7 +208,9 @@ macro_rules! method {
             name: $name,
             args: &[$($arg),*],
             help: $help,
-            handler: |call| ::std::boxed::Box::pin($handler(call)),
+            handler: |call| {
+                ::std::boxed::Box::pin(async move { $handler(call).await.map($crate::reply::Reply::from) })
+            },
         }
     };
 }
@@ -217,6 +220,47 @@ pub(crate) use method;
 pub(crate) fn find(name: &str) -> Option<&'static Method> {
     all().find(|method| method.name == name)
 }
+
+/// Whether a call of the method changes nothing that another call could tell, so that a batch need
+/// not wait for it.
+pub(crate) fn only_reads(name: &str) -> bool {
+    ONLY_READ.contains(&name)
+}
+
+/// What clients ask for by the hundred.
+const ONLY_READ: &[&str] = &[
+    "analyzepsbt",
+    "decodepsbt",
+    "decoderawtransaction",
+    "decodescript",
+    "deriveaddresses",
+    "estimatesmartfee",
+    "getbestblockhash",
+    "getblock",
+    "getblockchaininfo",
+    "getblockcount",
+    "getblockfilter",
+    "getblockhash",
+    "getblockheader",
+    "getblockstats",
+    "getchaintips",
+    "getchaintxstats",
+    "getdescriptorinfo",
+    "getdifficulty",
+    "getmempoolancestors",
+    "getmempooldescendants",
+    "getmempoolentry",
+    "getmempoolinfo",
+    "getrawmempool",
+    "getrawtransaction",
+    "gettxout",
+    "gettxoutproof",
+    "gettxspendingprevout",
+    "testmempoolaccept",
+    "validateaddress",
+    "verifymessage",
+    "verifytxoutproof",
+];
 
 /// Every method, in no order that matters.
 pub(crate) fn all() -> impl Iterator<Item = &'static Method> {

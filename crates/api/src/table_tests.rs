@@ -96,3 +96,11 @@ fn keys_named_twice_are_refused_or_told_by_position() {
     assert_eq!(placed("createrawtransaction", r#"{"inputs":[],"outputs":{"a":1,"a":2}}"#), at(&["1"]));
     assert_eq!(placed("createrawtransaction", r#"{"args":[[],[{"a":1,"a":2}]]}"#), at(&["1", "0"]));
 }
+
+#[test]
+fn methods_that_only_read_exist() {
+    for name in ONLY_READ {
+        assert!(find(name).is_some(), "{name}");
+    }
+    assert!(!only_reads("sendrawtransaction"));
+}

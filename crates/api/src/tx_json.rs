@@ -1,5 +1,6 @@
 //! Scripts and transactions as JSON (Core's `core_io.cpp`).
 
+use bitcoin::consensus::encode::serialize;
 use bitcoin::{BlockHash, Network, Script, Transaction, TxIn};
 use ironpeer_primitives::Coin;
 use ironpeer_script::{asm, solve};
@@ -17,13 +18,15 @@ pub(crate) fn script_pub_key(script: &Script, network: Network) -> Value {
 /// The same with or without its hex.
 pub(crate) fn script_object(script: &Script, network: Network, include_hex: bool) -> Object {
     let mut out = Object::new();
+    let solution = solve(script);
+    let address = address::of_solution(script, &solution, network);
     out.push("asm", asm(script, false));
-    out.push("desc", descriptor::infer(script, network));
+    out.push("desc", descriptor::of_solution(script, &solution, address.as_deref()));
     if include_hex {
-        out.push("hex", hex::encode(script.as_bytes()));
+        out.push("hex", json::hex(script.as_bytes()));
     }
-    out.push_some("address", address::of_script(script, network));
-    out.push("type", solve(script).kind().name());
+    out.push_some("address", address);
+    out.push("type", solution.kind().name());
     out
 }
 
@@ -37,7 +40,6 @@ pub(crate) struct Spent<'a> {
 pub(crate) fn transaction(
     tx: &Transaction,
     network: Network,
-    block: Option<&BlockHash>,
     include_hex: bool,
     spent: Option<&Spent<'_>>,
 ) -> Object {
@@ -78,27 +80,38 @@ pub(crate) fn transaction(
         let got: u64 = tx.output.iter().map(|txout| txout.value.to_sat()).sum();
         out.push("fee", json::sats(i64::try_from(paid.saturating_sub(got)).unwrap_or(i64::MAX)));
     }
-    out.push_some("blockhash", block.map(ToString::to_string));
     if include_hex {
-        out.push("hex", serialize_no_witness_marker(tx));
+        out.push("hex", hex(tx));
     }
     out
+}
+
+/// The same with its hex, and the block it is in (REST's order).
+pub(crate) fn transaction_in(tx: &Transaction, network: Network, block: Option<&BlockHash>) -> Object {
+    let mut out = transaction(tx, network, false, None);
+    out.push_some("blockhash", block.map(ToString::to_string));
+    out.push("hex", hex(tx));
+    out
+}
+
+fn hex(tx: &Transaction) -> Value {
+    if tx.input.is_empty() { serialize_no_witness_marker(tx).into() } else { json::hex(&serialize(tx)) }
 }
 
 fn input(txin: &TxIn, coinbase: bool, coin: Option<(&Coin, bool)>, network: Network) -> Value {
     let mut out = Object::new();
     if coinbase {
-        out.push("coinbase", hex::encode(txin.script_sig.as_bytes()));
+        out.push("coinbase", json::hex(txin.script_sig.as_bytes()));
     } else {
         out.push("txid", txin.previous_output.txid.to_string());
         out.push("vout", txin.previous_output.vout);
         let mut script_sig = Object::new();
         script_sig.push("asm", asm(&txin.script_sig, true));
-        script_sig.push("hex", hex::encode(txin.script_sig.as_bytes()));
+        script_sig.push("hex", json::hex(txin.script_sig.as_bytes()));
         out.push("scriptSig", Value::from(script_sig));
     }
     if !txin.witness.is_empty() {
-        let items: Vec<Value> = txin.witness.iter().map(|item| hex::encode(item).into()).collect();
+        let items: Vec<Value> = txin.witness.iter().map(json::hex).collect();
         out.push("txinwitness", items);
     }
     if let Some((coin, true)) = coin {

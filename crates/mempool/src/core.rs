@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::feerate::FeeRate;
 use crate::fees::{Entered, FeeEstimator};
 use crate::limits;
-use crate::policy::vsize;
+use crate::policy::{self, vsize};
 use crate::pool::{Entry, Pool};
 use crate::types::{Accepted, EntryInfo, MempoolEvent, MempoolInfo, NodeView, Prioritised, RemovalReason};
 
@@ -338,6 +338,12 @@ impl MempoolCore {
                 signed_money(total)
             )));
         }
+    }
+
+    /// Whether a transaction's fee may be changed for policy.
+    pub fn may_prioritise(&self, txid: &Txid) -> bool {
+        let dusty = |entry: &Entry| policy::dust_outputs(&entry.tx, self.config.dust_relay).next().is_some();
+        !self.config.require_standard || !self.pool.get(txid).is_some_and(dusty)
     }
 
     /// All deltas.

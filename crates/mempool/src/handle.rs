@@ -351,6 +351,13 @@ impl MempoolHandle {
         self.shared.change(|core, _| core.prioritise(txid, delta));
     }
 
+    /// Whether a transaction's fee may be changed for policy: one here that has an output not worth
+    /// spending must go without any.
+    #[must_use]
+    pub fn may_prioritise(&self, txid: &Txid) -> bool {
+        self.shared.read(|core, _| core.may_prioritise(txid))
+    }
+
     /// All deltas set.
     #[must_use]
     pub fn prioritised(&self) -> Vec<Prioritised> {

@@ -1,6 +1,5 @@
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
@@ -224,27 +223,10 @@ impl Kv for FjallKv {
         })
     }
 
-    /// What the file system has allocated: the database makes its log file 64 MiB long at once
-    /// and fills it over time.
+    /// The tables, and what the log holds that is in none of them yet. How long the log file is says
+    /// nothing: the database makes it 64 MiB long at once.
     fn bytes_on_disk(&self) -> u64 {
-        allocated_bytes(&self.path)
+        let tables: u64 = self.spaces.iter().map(Keyspace::disk_space).sum();
+        tables.saturating_add(self.database.write_buffer_size())
     }
-}
-
-/// Bytes that the file system holds for what is below `dir`. Files that vanish meanwhile count
-/// nothing.
-fn allocated_bytes(dir: &Path) -> u64 {
-    const STAT_BLOCK_BYTES: u64 = 512;
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let meta = entry.metadata().ok()?;
-            Some(if meta.is_dir() {
-                allocated_bytes(&entry.path())
-            } else {
-                meta.blocks() * STAT_BLOCK_BYTES
-            })
-        })
-        .sum()
 }

@@ -471,6 +471,8 @@ pub struct PeerStats {
     pub has_wanted_services: bool,
     /// Our address as the peer sees it.
     pub addr_local: Option<Service>,
+    /// The height it began with; -1 before it has said so.
+    pub starting_height: i32,
 }
 
 /// An orphan in `getorphantxs`.

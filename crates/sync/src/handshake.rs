@@ -212,6 +212,7 @@ impl Sync {
         peer.has_wanted_services = desirable;
         peer.services = services;
         peer.addr_local = Some(theirs.receiver);
+        peer.starting_height = theirs.start_height;
         peer.subver = sanitize(&theirs.user_agent);
         peer.tx_relay = relay;
         let offers_bloom = peer.our_services.has(ServiceFlags::BLOOM);

@@ -702,6 +702,7 @@ impl Sync {
             handshake_done: peer.connected,
             has_wanted_services: peer.has_wanted_services,
             addr_local: peer.addr_local,
+            starting_height: peer.starting_height,
         })
     }
 

@@ -142,6 +142,8 @@ pub struct Peer {
     pub time_offset: i64,
     pub has_wanted_services: bool,
     pub addr_local: Option<Service>,
+    /// The height it began with; -1 before it has said so.
+    pub starting_height: i32,
     /// Both `verack`s are exchanged (Core's `fSuccessfullyConnected`).
     pub connected: bool,
     pub wtxid_relay: bool,
@@ -233,6 +235,7 @@ impl Peer {
             time_offset: 0,
             has_wanted_services: false,
             addr_local: None,
+            starting_height: -1,
             connected: false,
             wtxid_relay: false,
             wants_addrv2: false,

@@ -9,7 +9,7 @@ use ironpeer_chain::ChainView;
 use ironpeer_primitives::{HeaderInfo, Height};
 use serde_json::Value;
 
-use super::blockchain::known_header;
+use super::blockchain::{checked_undo, known_header};
 use super::rawtx::find_coins;
 use crate::call::{Call, hash};
 use crate::context::ApiContext;
@@ -87,9 +87,7 @@ impl Watch {
 
     fn block(&mut self, view: &ChainView, info: &HeaderInfo) -> Result<(), RpcError> {
         let block = view.block(&info.hash).map_err(super::blockchain::read_error)?;
-        let undo = view.undo(&info.hash).map_err(|_| {
-            RpcError::misc("Undo data expected but can't be read. This could be due to disk corruption or a conflict with a pruning event.")
-        })?;
+        let undo = checked_undo(view, info)?;
         for (place, tx) in block.txdata.iter().enumerate() {
             let coins = place.checked_sub(1).and_then(|place| undo.txs.get(place));
             self.spends(tx, coins.into_iter().flatten().map(|coin| Some(&coin.output)), Some(info));

@@ -8,7 +8,7 @@ use ironpeer_primitives::{BlockUndo, HeaderInfo};
 use ironpeer_script::MAX_SCRIPT_SIZE;
 use serde_json::{Map, Value};
 
-use super::blockchain::{hash_or_height, read_block, read_undo};
+use super::blockchain::{checked_undo, hash_or_height, read_block};
 use crate::call::{Call, text};
 use crate::error::{RpcError, RpcResult};
 use crate::json::Object;
@@ -199,11 +199,11 @@ async fn block_stats(call: Call) -> RpcResult {
         }
     };
     let block = read_block(&view, info.hash).await?;
-    let undo = read_undo(&view, info.hash).await?.ok_or_else(|| RpcError::misc("Undo data not available"))?;
     let params = std::sync::Arc::clone(&call.ctx.params);
-    let counted = tokio::task::spawn_blocking(move || all_stats(&block, &undo, &info, &params));
-    let all = counted.await.map_err(|_| RpcError::internal("count failed"))?;
-    let all = Value::from(all);
+    let counted = tokio::task::spawn_blocking(move || {
+        Ok::<_, RpcError>(all_stats(&block, checked_undo(&view, &info)?.as_ref(), &info, &params))
+    });
+    let all = counted.await.map_err(|_| RpcError::internal("count failed"))?.map(Value::from)?;
     if wanted.is_empty() {
         return Ok(all);
     }

@@ -14,6 +14,7 @@ use crate::call::{Call, int32};
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult};
 use crate::json::{self, Object};
+use crate::reply::{Answered, Reply};
 use crate::table::{Arg, Kind, Method, method};
 use crate::tx_json::{self, Spent};
 
@@ -236,6 +237,20 @@ pub(crate) async fn read_block(view: &ChainView, hash: BlockHash) -> Result<Arc<
         .map_err(read_error)
 }
 
+/// The coins a block spent, which must be stored (Core's `GetUndoChecked`).
+pub(crate) fn checked_undo(view: &ChainView, info: &HeaderInfo) -> Result<Arc<BlockUndo>, RpcError> {
+    if info.height == Height::GENESIS {
+        return Ok(Arc::default());
+    }
+    view.undo(&info.hash).map_err(|error| {
+        RpcError::misc(match error {
+            ReadError::NotStored => "Undo data not available",
+            ReadError::Pruned => "Undo data not available (pruned data)",
+            ReadError::Store(_) | ReadError::Damaged(_) => "Can't read undo data from disk",
+        })
+    })
+}
+
 /// The coins a block spent, if they are stored.
 pub(crate) async fn read_undo(view: &ChainView, hash: BlockHash) -> Result<Option<Arc<BlockUndo>>, RpcError> {
     let view = view.clone();
@@ -294,7 +309,7 @@ fn coinbase_object(block: &Block) -> Option<Object> {
     Some(out)
 }
 
-async fn block(call: Call) -> RpcResult {
+async fn block(call: Call) -> Answered {
     let hash: BlockHash = call.params.hash(0, "blockhash")?;
     let verbosity = call.params.verbosity(1, 1, true)?;
     let view = call.ctx.view();
@@ -302,17 +317,22 @@ async fn block(call: Call) -> RpcResult {
     let info = known_header(&view, &hash)?;
     if verbosity <= 0 {
         let reader = view.clone();
-        return tokio::task::spawn_blocking(move || reader.block_bytes(&hash).map(|bytes| json::hex(&bytes)))
-            .await
-            .map_err(|_| RpcError::internal("read failed"))?
-            .map_err(read_error);
+        let bytes = tokio::task::spawn_blocking(move || reader.block_bytes(&hash)).await;
+        let bytes = bytes.map_err(|_| RpcError::internal("read failed"))?.map_err(read_error)?;
+        return Ok(Reply::Hex(bytes.into()));
     }
     let block = read_block(&view, hash).await?;
     let undo = if verbosity >= 2 { read_undo(&view, hash).await? } else { None };
     let text = BlockText { verbosity, network: call.ctx.network(), undo };
     // A full block is some megabytes of text.
     let built = tokio::task::spawn_blocking(move || text.print(&view, &tip, &info, &block));
-    built.await.map_err(|_| RpcError::internal("block could not be printed"))
+    let text = built.await.map_err(|_| RpcError::internal("block could not be printed"))?;
+    Ok(Reply::Text(text.into()))
+}
+
+fn write_json(out: &mut Vec<u8>, value: &Value) {
+    // Memory takes every byte, and a value with text keys only can be written.
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// How a block is printed (Core's `blockToJSON`).
@@ -325,14 +345,15 @@ pub(crate) struct BlockText {
 }
 
 impl BlockText {
-    /// The block's members, all relative to one tip.
+    /// The block as JSON, all relative to one tip. Only one transaction at a time is a tree of values,
+    /// which takes many times as much memory as its text.
     pub(crate) fn print(
         &self,
         view: &ChainView,
         tip: &HeaderInfo,
         info: &HeaderInfo,
         block: &Block,
-    ) -> Value {
+    ) -> Vec<u8> {
         let mut out = header_object(view, tip, info);
         let weight = block.weight().to_wu();
         let size = block.total_size() as u64;
@@ -340,21 +361,38 @@ impl BlockText {
         out.push("size", size);
         out.push("weight", weight);
         out.push_some("coinbase_tx", coinbase_object(block));
-        let txs: Vec<Value> = block
-            .txdata
-            .iter()
-            .enumerate()
-            .map(|(i, tx)| {
-                if self.verbosity == 1 {
-                    return tx.compute_txid().to_string().into();
-                }
+        // The list comes last: it is written behind the members so far, in place of their brace.
+        let mut text = Vec::with_capacity(self.text_bytes(block));
+        write_json(&mut text, &out.into());
+        text.pop();
+        text.extend_from_slice(b",\"tx\":[");
+        for (i, tx) in block.txdata.iter().enumerate() {
+            if i > 0 {
+                text.push(b',');
+            }
+            let value = if self.verbosity == 1 {
+                tx.compute_txid().to_string().into()
+            } else {
                 let coins = i.checked_sub(1).and_then(|i| self.undo.as_ref()?.txs.get(i));
                 let spent = coins.map(|coins| Spent { coins, show: self.verbosity >= 3 });
-                tx_json::transaction(tx, self.network, None, true, spent.as_ref()).into()
-            })
-            .collect();
-        out.push("tx", txs);
-        out.into()
+                tx_json::transaction(tx, self.network, true, spent.as_ref()).into()
+            };
+            write_json(&mut text, &value);
+        }
+        text.extend_from_slice(b"]}");
+        text
+    }
+
+    /// About how long the text will be, so that it need not be moved as it grows.
+    fn text_bytes(&self, block: &Block) -> usize {
+        const HEADER: usize = 2_048;
+        const TXID: usize = 67;
+        let transactions = match self.verbosity {
+            1 => block.txdata.len() * TXID,
+            2 => block.total_size() * 6,
+            _ => block.total_size() * 8,
+        };
+        HEADER + transactions
     }
 }
 

@@ -10,6 +10,7 @@ use crate::context::Forward;
 use crate::dialect::active_json;
 use crate::error::{RpcError, RpcResult};
 use crate::json::Object;
+use crate::reply::Reply;
 use crate::table::{self, Arg, Kind, Method, method};
 
 /// Core's name, which its clients compare.
@@ -69,14 +70,14 @@ pub(crate) static METHODS: &[Method] = &[
         name: "echo",
         args: ECHO,
         help: "Answers its arguments.",
-        handler: |call| Box::pin(echo(call)),
+        handler: |call| Box::pin(async move { echo(call).await.map(Reply::from) }),
     },
     Method {
         category: "hidden",
         name: "echojson",
         args: ECHO_JSON,
         help: "Answers its arguments, which the command line reads as JSON.",
-        handler: |call| Box::pin(echo(call)),
+        handler: |call| Box::pin(async move { echo(call).await.map(Reply::from) }),
     },
     method!(
         "hidden",

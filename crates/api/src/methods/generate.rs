@@ -19,7 +19,7 @@ use super::rawtx;
 use crate::address;
 use crate::call::{Call, integer, object, text};
 use crate::context::ApiContext;
-use crate::descriptor::ParsedDescriptor;
+use crate::descriptor::parse_all;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::Object;
 use crate::table::{Arg, Kind, Method, method};
@@ -119,8 +119,10 @@ async fn generate_to_address(call: Call) -> RpcResult {
 /// `getScriptFromDescriptor`).
 fn descriptor_script(text: &str, network: Network) -> Result<ScriptBuf, (RpcError, bool)> {
     let secp = Secp256k1::new();
-    let parsed = ParsedDescriptor::parse(text, network, false, &secp)
-        .map_err(|error| (RpcError::unknown(error), false))?;
+    let mut all =
+        parse_all(text, network, false, &secp).map_err(|error| (RpcError::unknown(error), false))?;
+    let last = all.pop().filter(|_| all.is_empty());
+    let parsed = last.ok_or_else(|| (RpcError::parameter("Multipath descriptor not accepted"), true))?;
     if parsed.is_range() {
         let text = "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?";
         return Err((RpcError::parameter(text), true));

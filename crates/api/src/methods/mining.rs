@@ -157,6 +157,9 @@ async fn prioritise(call: Call) -> RpcResult {
             "Priority is no longer supported, dummy argument to prioritisetransaction must be 0.",
         ));
     }
+    if !call.ctx.mempool.may_prioritise(&txid) {
+        return Err(RpcError::parameter("Priority is not supported for transactions with dust outputs."));
+    }
     call.ctx.mempool.prioritise(txid, delta);
     Ok(true.into())
 }

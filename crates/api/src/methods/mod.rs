@@ -17,6 +17,8 @@ mod packages;
 mod proof;
 mod psbt;
 mod psbt_analysis;
+mod psbt_fields;
+mod psbt_packet;
 mod psbt_text;
 pub(crate) mod rawtx;
 pub(crate) mod sign;

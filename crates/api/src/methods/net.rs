@@ -193,7 +193,8 @@ fn per_message(bytes: Vec<(&'static str, u64)>) -> Value {
     Value::Object(shown.map(|(name, bytes)| (name.to_owned(), bytes.into())).collect::<Map<_, _>>())
 }
 
-fn peer_object(peer: PeerInfo) -> Value {
+/// `starting_height` is shown on request only.
+fn peer_object(peer: PeerInfo, starting_height: bool) -> Value {
     let inbound = peer.inbound();
     let stats = peer.stats;
     let mut out = Object::new();
@@ -216,13 +217,14 @@ fn peer_object(peer: PeerInfo) -> Value {
     out.push("conntime", peer.connected_at);
     out.push("timeoffset", stats.time_offset);
     out.push_some("pingtime", seconds(stats.ping_time));
-    out.push_some("minping", seconds(stats.min_ping));
+    out.push_some("minping", stats.min_ping.map(|ping| json::real(ping.as_secs_f64())));
     out.push_some("pingwait", seconds(stats.ping_wait));
     out.push("version", stats.version);
     out.push("subver", stats.subver);
     out.push("inbound", inbound);
     out.push("bip152_hb_to", stats.bip152_hb_to);
     out.push("bip152_hb_from", stats.bip152_hb_from);
+    out.push_some("startingheight", starting_height.then_some(stats.starting_height));
     out.push("presynced_headers", stats.presynced_headers);
     out.push("synced_headers", stats.synced_headers);
     out.push("synced_blocks", stats.synced_blocks);
@@ -242,7 +244,8 @@ fn peer_object(peer: PeerInfo) -> Value {
 }
 
 async fn peer_info(call: Call) -> RpcResult {
-    Ok(peers(&call)?.peers().into_iter().map(peer_object).collect())
+    let starting_height = call.ctx.facts.deprecated.contains("startingheight");
+    Ok(peers(&call)?.peers().into_iter().map(|peer| peer_object(peer, starting_height)).collect())
 }
 
 async fn connection_count(call: Call) -> RpcResult {

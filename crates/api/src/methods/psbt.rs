@@ -1,35 +1,42 @@
-//! Partially signed transactions, BIP174 and BIP371 (`rpc/rawtransaction.cpp`, `psbt.cpp`).
+//! Partially signed transactions (`rpc/rawtransaction.cpp`, `psbt.cpp`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::absolute::LockTime;
 use bitcoin::psbt::{self, Psbt, PsbtSighashType};
 use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::sighash::SighashCache;
 use bitcoin::transaction::Version;
-use bitcoin::{OutPoint, PrivateKey, PublicKey, ScriptBuf, Transaction, TxOut, Witness};
+use bitcoin::{OutPoint, PrivateKey, PublicKey, Script, ScriptBuf, Transaction, TxOut, Witness};
 use ironpeer_script::{ScriptFlags, SpendContext, verify_input};
 use miniscript::descriptor::{DefiniteDescriptorKey, Descriptor};
 use miniscript::psbt::PsbtExt;
 use rand::seq::SliceRandom;
 use serde_json::Value;
 
-use super::psbt_analysis::analyze;
+use super::psbt_analysis::{analyze, invalid};
+use super::psbt_fields::{Pairs, input};
+use super::psbt_packet::{Order, Packet};
 use super::psbt_text::decode_text;
-use super::rawtx::{build_transaction, decode, find_coins};
+use super::rawtx::{
+    INPUTS, LOCKTIME, OUTPUTS, REPLACEABLE, VERSION, build_transaction, decode, find_coins,
+    serialize_no_witness_marker as serialize_full,
+};
 use crate::call::{Call, Params, integer, text};
 use crate::context::ApiContext;
 use crate::descriptor::{scan_object_keys, scan_object_scripts};
-use crate::error::{RpcError, RpcResult};
+use crate::error::{RpcError, RpcResult, code};
 use crate::json::Object;
 use crate::table::{Arg, Kind, Method, method};
 
 const PSBT: Arg = Arg::req("psbt", Kind::Str, "The PSBT in base64");
 const DESCRIPTORS: &str = "Descriptors, or objects with desc and range, of scripts and keys";
-const PSBT_VERSION: Arg =
-    Arg::def("psbt_version", Kind::Num, "0", "The version of the PSBT; only 0 is available");
+const PSBT_VERSION: Arg = Arg::def("psbt_version", Kind::Num, "0", "The version of the PSBT, 0 or 2");
+/// As release 31.0 of Core, with which the clients were written.
+const DEFAULT_VERSION: u32 = 0;
 
 pub(crate) static METHODS: &[Method] = &[
     method!(
@@ -61,17 +68,7 @@ pub(crate) static METHODS: &[Method] = &[
     method!(
         "rawtransactions",
         "createpsbt",
-        [
-            Arg::req("inputs", Kind::Arr, "Objects with txid, vout and sequence")
-                .usage("[{\"txid\":\"hex\",\"vout\":n,\"sequence\":n},...]"),
-            Arg::req("outputs", Kind::Arr, "Objects with one address and amount, or data, each")
-                .usage("[{\"address\":amount,...},{\"data\":\"hex\"},...]")
-                .any_type(),
-            Arg::def("locktime", Kind::Num, "0", "The lock time"),
-            Arg::def("replaceable", Kind::Bool, "true", "Whether to signal replaceability (BIP125)"),
-            Arg::def("version", Kind::Num, "2", "The version"),
-            PSBT_VERSION,
-        ],
+        [INPUTS, OUTPUTS, LOCKTIME, REPLACEABLE, VERSION, PSBT_VERSION],
         "A PSBT of some inputs and outputs.",
         create
     ),
@@ -126,32 +123,19 @@ fn undecodable(why: &str) -> RpcError {
     RpcError::undecodable(format!("TX decode failed {why}"))
 }
 
-/// Reads a PSBT and holds its inputs' transactions against what they spend, as Core does while
-/// reading.
-pub(super) fn read(base64: &str) -> Result<Psbt, RpcError> {
+/// Reads a PSBT.
+fn read(base64: &str) -> Result<Packet, RpcError> {
     let bytes = BASE64.decode(base64).map_err(|_| undecodable("invalid base64"))?;
-    let psbt = Psbt::deserialize(&bytes).map_err(|error| match error {
-        psbt::Error::InvalidMagic | psbt::Error::InvalidSeparator => undecodable("Invalid PSBT magic bytes"),
-        error => undecodable(&error.to_string()),
-    })?;
-    for (input, spent) in psbt.inputs.iter().zip(&psbt.unsigned_tx.input) {
-        let Some(tx) = &input.non_witness_utxo else { continue };
-        if tx.compute_txid() != spent.previous_output.txid {
-            return Err(undecodable("Non-witness UTXO does not match outpoint hash"));
-        }
-        if output_of(tx, &spent.previous_output).is_none() {
-            return Err(undecodable("Input specifies output index that does not exist"));
-        }
-    }
-    Ok(psbt)
+    Packet::read(&bytes).map_err(|why| undecodable(&why))
 }
 
-fn write(psbt: &Psbt) -> String {
-    BASE64.encode(psbt.serialize())
+fn write(packet: &Packet) -> String {
+    BASE64.encode(packet.write())
 }
 
-fn read_all(params: &Params) -> Result<Vec<Psbt>, RpcError> {
-    params.array(0)?.iter().map(|psbt| read(text(psbt)?)).collect()
+/// The PSBT with its transaction, which version 2 may leave open.
+fn with_tx(packet: &Packet) -> Result<Psbt, RpcError> {
+    packet.to_psbt().ok_or_else(|| RpcError::new(code::VERIFY_ERROR, "The transaction cannot be valid"))
 }
 
 fn output_of<'a>(tx: &'a Transaction, outpoint: &OutPoint) -> Option<&'a TxOut> {
@@ -203,15 +187,56 @@ pub(super) fn is_verified(psbt: &Psbt, index: usize) -> bool {
 /// Finishes the inputs that have all they need. What comes out must satisfy the script.
 fn finalize_inputs(psbt: &mut Psbt, secp: &Secp256k1<All>) {
     for index in 0..psbt.inputs.len() {
-        if spent_output(psbt, index).is_none() || is_verified(psbt, index) {
+        let Some(output) = spent_output(psbt, index).cloned() else { continue };
+        if is_verified(psbt, index) {
             continue;
         }
         let Some(before) = psbt.inputs.get(index).cloned() else { continue };
+        let witness = spends_witness(&before, &output.script_pubkey);
+        let wanted = before.sighash_type.map(PsbtSighashType::to_u32);
+        // A coin that only the PSBT vouches for must be bound by a witness.
+        let unsafe_coin = before.non_witness_utxo.is_none() && !witness;
+        if unsafe_coin || wrong_hash_type(&before, &output.script_pubkey, wanted) {
+            continue;
+        }
         let finished = psbt.finalize_inp_mut(secp, index).is_ok() && is_verified(psbt, index);
-        if let (false, Some(input)) = (finished, psbt.inputs.get_mut(index)) {
+        let Some(input) = psbt.inputs.get_mut(index) else { continue };
+        if !finished {
             *input = before;
         }
+        if witness {
+            input.witness_utxo = Some(output);
+        }
     }
+}
+
+/// Whether a witness is what an output asks for, as far as the input tells.
+fn spends_witness(input: &psbt::Input, script: &Script) -> bool {
+    let inner = match &input.redeem_script {
+        Some(redeem) if script.is_p2sh() && redeem.to_p2sh().as_script() == script => redeem,
+        _ => script,
+    };
+    if inner.is_p2wsh() {
+        return input.witness_script.as_ref().is_some_and(|witness| witness.to_p2wsh().as_script() == inner);
+    }
+    inner.is_p2wpkh() || script.is_p2tr()
+}
+
+/// What a signature of an input has to cover, when `wanted` is asked for.
+fn hash_type_of(script: &Script, wanted: Option<u32>) -> u32 {
+    const ALL: u32 = 1;
+    wanted.unwrap_or(if script.is_p2tr() { 0 } else { ALL })
+}
+
+/// Whether an input asks for another hash type than `wanted`, or has a signature with another.
+pub(super) fn wrong_hash_type(input: &psbt::Input, script: &Script, wanted: Option<u32>) -> bool {
+    let hash_type = hash_type_of(script, wanted);
+    let other = |kind: u32| kind != hash_type;
+    let taproot = input.tap_key_sig.iter().chain(input.tap_script_sigs.values());
+    let mut taproot = taproot.map(|signature| signature.sighash_type as u32);
+    input.sighash_type.is_some_and(|kind| other(kind.to_u32()))
+        || taproot.any(other)
+        || hash_type != 0 && input.partial_sigs.values().any(|sig| other(sig.sighash_type.to_u32()))
 }
 
 /// Whether every input is final and satisfies what it spends.
@@ -224,24 +249,18 @@ async fn computed(run: impl FnOnce() -> RpcResult + Send + 'static) -> RpcResult
     tokio::task::spawn_blocking(run).await.map_err(|_| RpcError::internal("PSBT could not be processed"))?
 }
 
-fn check_version(params: &Params, place: usize) -> Result<(), RpcError> {
-    let version: u32 = if params.given(place) { integer(params.value(place))? } else { 0 };
+fn psbt_version(params: &Params, place: usize) -> Result<u32, RpcError> {
+    let version: u32 = if params.given(place) { integer(params.value(place))? } else { DEFAULT_VERSION };
     match version {
-        0 => Ok(()),
-        2 => Err(RpcError::misc("PSBT version 2 is not available")),
+        0 | 2 => Ok(version),
         _ => Err(RpcError::parameter("The PSBT version can only be 2 or 0")),
     }
 }
 
-fn blank(tx: Transaction) -> RpcResult {
-    let psbt = Psbt::from_unsigned_tx(tx).map_err(|error| RpcError::internal(error.to_string()))?;
-    Ok(write(&psbt).into())
-}
-
 async fn create(call: Call) -> RpcResult {
     let tx = build_transaction(&call)?;
-    check_version(&call.params, 5)?;
-    blank(tx)
+    let version = psbt_version(&call.params, 5)?;
+    Ok(write(&Packet::new(&tx, version)).into())
 }
 
 async fn convert(call: Call) -> RpcResult {
@@ -257,46 +276,72 @@ async fn convert(call: Call) -> RpcResult {
         input.script_sig = ScriptBuf::new();
         input.witness = Witness::new();
     }
-    check_version(&call.params, 3)?;
-    blank(tx)
+    let version = psbt_version(&call.params, 3)?;
+    Ok(write(&Packet::new(&tx, version)).into())
 }
 
 async fn decode_psbt(call: Call) -> RpcResult {
-    let psbt = read(call.params.str(0)?)?;
+    let base64 = call.params.str(0)?.to_owned();
     let network = call.ctx.network();
-    computed(move || Ok(decode_text(&psbt, network))).await
+    computed(move || Ok(decode_text(&read(&base64)?, network))).await
 }
 
 async fn analyze_psbt(call: Call) -> RpcResult {
-    let psbt = read(call.params.str(0)?)?;
-    computed(move || Ok(analyze(&psbt))).await
+    let base64 = call.params.str(0)?.to_owned();
+    computed(move || {
+        let packet = read(&base64)?;
+        Ok(packet.to_psbt().map_or_else(
+            || invalid("PSBT cannot be made into a valid transaction".into()),
+            |psbt| analyze(&psbt),
+        ))
+    })
+    .await
 }
 
 async fn combine(call: Call) -> RpcResult {
-    let mut all = read_all(&call.params)?.into_iter();
-    let Some(mut merged) = all.next() else {
+    let list = call.params.array(0)?.to_vec();
+    if list.is_empty() {
         return Err(RpcError::parameter("Parameter 'txs' cannot be empty"));
-    };
-    for psbt in all {
-        merged
-            .combine(psbt)
-            .map_err(|_| RpcError::parameter("PSBTs not compatible (different transactions)"))?;
     }
-    Ok(write(&merged).into())
+    computed(move || {
+        let all = list.iter().map(|psbt| read(text(psbt)?)).collect::<Result<Vec<_>, _>>()?;
+        let merged = all.into_iter().map(Some).reduce(|merged, next| {
+            let mut merged = merged?;
+            merged.merge(next?).then_some(merged)
+        });
+        let merged = merged
+            .flatten()
+            .ok_or_else(|| RpcError::parameter("PSBTs not compatible (different transactions)"))?;
+        Ok(write(&merged).into())
+    })
+    .await
 }
 
 async fn join(call: Call) -> RpcResult {
-    if call.params.array(0)?.len() < 2 {
+    let list = call.params.array(0)?.to_vec();
+    if list.len() < 2 {
         return Err(RpcError::parameter("At least two PSBTs are required to join PSBTs."));
     }
-    let all = read_all(&call.params)?;
-    let version = all.iter().map(|psbt| psbt.unsigned_tx.version.0.cast_unsigned()).fold(1, u32::max);
-    let lock_time = all.iter().map(|psbt| psbt.unsigned_tx.lock_time.to_consensus_u32()).min().unwrap_or(0);
+    computed(move || join_all(&list)).await
+}
+
+fn join_all(list: &[Value]) -> RpcResult {
+    let (mut version, mut lock_time) = (1, u32::MAX);
+    let mut all = Vec::with_capacity(list.len());
+    for psbt in list {
+        let packet = read(text(psbt)?)?;
+        let tx = packet.unsigned_tx().filter(|_| packet.version == 0);
+        let Some(tx) = tx else {
+            return Err(RpcError::parameter("joinpsbts only operates on version 0 PSBTs"));
+        };
+        version = version.max(tx.version.0.cast_unsigned());
+        lock_time = lock_time.min(tx.lock_time.to_consensus_u32());
+        all.push((packet, tx));
+    }
     let mut seen = HashSet::new();
-    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
-    let (mut xpub, mut unknown) = (BTreeMap::new(), BTreeMap::new());
-    for psbt in all {
-        for (spending, input) in psbt.unsigned_tx.input.into_iter().zip(psbt.inputs) {
+    let (mut inputs, mut outputs, mut unknown) = (Vec::new(), Vec::new(), Pairs::new());
+    for (packet, tx) in all {
+        for (spending, mut pairs) in tx.input.into_iter().zip(packet.inputs) {
             let outpoint = spending.previous_output;
             if !seen.insert(outpoint) {
                 return Err(RpcError::parameter(format!(
@@ -304,40 +349,54 @@ async fn join(call: Call) -> RpcResult {
                     outpoint.txid, outpoint.vout
                 )));
             }
-            inputs.push((spending, input));
+            // Signatures of the old transaction mean nothing in the new one.
+            pairs.retain(|key, _| {
+                let kind = key.first().copied();
+                ![input::PARTIAL_SIG, input::SCRIPT_SIG, input::SCRIPT_WITNESS].map(Some).contains(&kind)
+            });
+            inputs.push((spending, pairs));
         }
-        outputs.extend(psbt.unsigned_tx.output.into_iter().zip(psbt.outputs));
-        xpub.extend(psbt.xpub);
-        unknown.extend(psbt.unknown);
+        outputs.extend(tx.output.into_iter().zip(packet.outputs));
+        for (key, value) in packet.global {
+            if Order::Global.is_unknown(&key) {
+                unknown.entry(key).or_insert(value);
+            }
+        }
     }
     // Where two of one set were put together must not show.
     inputs.shuffle(&mut rand::thread_rng());
     outputs.shuffle(&mut rand::thread_rng());
     let (spending, inputs) = inputs.into_iter().unzip();
     let (paying, outputs) = outputs.into_iter().unzip();
-    let unsigned_tx = Transaction {
+    let tx = Transaction {
         version: Version(version.cast_signed()),
-        lock_time: bitcoin::absolute::LockTime::from_consensus(lock_time),
+        lock_time: LockTime::from_consensus(lock_time),
         input: spending,
         output: paying,
     };
-    let joined =
-        Psbt { unsigned_tx, version: 0, xpub, proprietary: BTreeMap::new(), unknown, inputs, outputs };
+    let mut joined = Packet { inputs, outputs, ..Packet::new(&tx, 0) };
+    joined.global.extend(unknown);
     Ok(write(&joined).into())
 }
 
 async fn finalize(call: Call) -> RpcResult {
     let extract = call.params.opt_bool(1)?.unwrap_or(true);
-    let mut psbt = read(call.params.str(0)?)?;
+    let base64 = call.params.str(0)?.to_owned();
     computed(move || {
-        finalize_inputs(&mut psbt, &Secp256k1::new());
-        let complete = is_complete(&psbt);
-        let mut out = Object::new();
-        if complete && extract {
-            out.push("hex", serialize_hex(&extracted(&psbt)));
-        } else {
-            out.push("psbt", write(&psbt));
+        let mut packet = read(&base64)?;
+        let mut complete = false;
+        let mut hex = None;
+        if let Some(mut psbt) = packet.to_psbt() {
+            finalize_inputs(&mut psbt, &Secp256k1::new());
+            complete = is_complete(&psbt);
+            hex = (complete && extract).then(|| serialize_full(&extracted(&psbt)));
+            packet.update(&psbt);
         }
+        let mut out = Object::new();
+        match hex {
+            Some(hex) => out.push("hex", hex),
+            None => out.push("psbt", write(&packet)),
+        };
         out.push("complete", complete);
         Ok(out.into())
     })
@@ -449,25 +508,28 @@ async fn update(call: Call) -> RpcResult {
     let base64 = call.params.str(0)?.to_owned();
     computed(move || {
         let known = Known::of(&list, call.ctx.network(), &Secp256k1::new())?;
-        let mut psbt = read(&base64)?;
+        let mut packet = read(&base64)?;
+        let mut psbt = with_tx(&packet)?;
         add_coins(&mut psbt, &call.ctx, &known.scripts);
+        set_hash_types(&mut psbt, None)?;
         add_scripts(&mut psbt, &known);
         drop_needless(&mut psbt);
-        Ok(write(&psbt).into())
+        packet.update(&psbt);
+        Ok(write(&packet).into())
     })
     .await
 }
 
-/// The number of a hash type's name; `None` for the default of each script.
-fn hash_type(name: &str) -> Result<Option<u32>, RpcError> {
+/// The number of a hash type's name.
+fn hash_type(name: &str) -> Result<u32, RpcError> {
     Ok(match name {
-        "DEFAULT" => None,
-        "ALL" => Some(1),
-        "NONE" => Some(2),
-        "SINGLE" => Some(3),
-        "ALL|ANYONECANPAY" => Some(0x81),
-        "NONE|ANYONECANPAY" => Some(0x82),
-        "SINGLE|ANYONECANPAY" => Some(0x83),
+        "DEFAULT" => 0,
+        "ALL" => 1,
+        "NONE" => 2,
+        "SINGLE" => 3,
+        "ALL|ANYONECANPAY" => 0x81,
+        "NONE|ANYONECANPAY" => 0x82,
+        "SINGLE|ANYONECANPAY" => 0x83,
         other => return Err(RpcError::parameter(format!("'{other}' is not a valid sighash parameter."))),
     })
 }
@@ -476,42 +538,68 @@ fn hash_type(name: &str) -> Result<Option<u32>, RpcError> {
 fn set_hash_types(psbt: &mut Psbt, wanted: Option<u32>) -> Result<(), RpcError> {
     const ALL: u32 = 1;
     for index in 0..psbt.inputs.len() {
-        let taproot = spent_output(psbt, index).is_some_and(|output| output.script_pubkey.is_p2tr());
+        let Some(output) = spent_output(psbt, index).cloned() else { continue };
         let Some(input) = psbt.inputs.get_mut(index) else { continue };
         if is_signed(input) {
             continue;
         }
-        let plain = if taproot { 0 } else { ALL };
-        let hash_type = match wanted {
-            None => plain,
-            Some(wanted) => wanted,
-        };
-        if input.sighash_type.is_some_and(|set| set.to_u32() != hash_type) {
+        if wrong_hash_type(input, &output.script_pubkey, wanted) {
             return Err(RpcError::undecodable("Specified sighash value does not match value stored in PSBT"));
         }
-        if hash_type != plain {
+        let hash_type = hash_type_of(&output.script_pubkey, wanted);
+        // The default stands for ALL where there is no taproot.
+        if hash_type != 0 && (output.script_pubkey.is_p2tr() || hash_type != ALL) {
             input.sighash_type = Some(PsbtSighashType::from_u32(hash_type));
         }
     }
     Ok(())
 }
 
+/// Signs with the keys at hand.
+fn sign(psbt: &mut Psbt, known: &Known, secp: &Secp256k1<All>) {
+    let before = psbt.inputs.clone();
+    // Inputs whose keys are not at hand stay unsigned.
+    let _ = psbt.sign(&known.keys, secp);
+    let tx = psbt.unsigned_tx.clone();
+    let mut cache = SighashCache::new(&tx);
+    for (index, before) in before.into_iter().enumerate() {
+        let message = psbt.sighash_ecdsa(index, &mut cache);
+        let Some(input) = psbt.inputs.get_mut(index) else { continue };
+        // What others have signed stays as it is.
+        input.tap_key_sig = before.tap_key_sig.or(input.tap_key_sig);
+        input.tap_script_sigs.extend(before.tap_script_sigs);
+        let before = before.partial_sigs;
+        input.partial_sigs.extend(before.clone());
+        let Ok((message, _)) = message else { continue };
+        // As Core's, the new signatures are made to be a byte shorter.
+        for (public, signature) in &mut input.partial_sigs {
+            match known.keys.get(public) {
+                Some(private) if !before.contains_key(public) => {
+                    signature.signature = secp.sign_ecdsa_low_r(&message, &private.inner);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 async fn process(call: Call) -> RpcResult {
     let base64 = call.params.str(0)?.to_owned();
     let list = call.params.array(1)?.to_vec();
-    let hash_type = hash_type(call.params.opt_str(2)?.unwrap_or("DEFAULT"))?;
+    let hash_name = call.params.opt_str(2)?.map(str::to_owned);
     let derivations = call.params.opt_bool(3)?.unwrap_or(true);
     let finish = call.params.opt_bool(4)?.unwrap_or(true);
     computed(move || {
         let secp = Secp256k1::new();
         let known = Known::of(&list, call.ctx.network(), &secp)?;
-        let mut psbt = read(&base64)?;
+        let hash_type = hash_name.as_deref().map(hash_type).transpose()?;
+        let mut packet = read(&base64)?;
+        let mut psbt = with_tx(&packet)?;
         let before = psbt.clone();
         add_coins(&mut psbt, &call.ctx, &known.scripts);
-        add_scripts(&mut psbt, &known);
         set_hash_types(&mut psbt, hash_type)?;
-        // Inputs whose keys are not at hand stay unsigned.
-        let _ = psbt.sign(&known.keys, &secp);
+        add_scripts(&mut psbt, &known);
+        sign(&mut psbt, &known, &secp);
         if !derivations {
             forget_origins(&mut psbt, &before);
         }
@@ -520,11 +608,12 @@ async fn process(call: Call) -> RpcResult {
         }
         drop_needless(&mut psbt);
         let complete = psbt.inputs.iter().all(is_signed);
+        packet.update(&psbt);
         let mut out = Object::new();
-        out.push("psbt", write(&psbt));
+        out.push("psbt", write(&packet));
         out.push("complete", complete);
         if complete {
-            out.push("hex", serialize_hex(&extracted(&psbt)));
+            out.push("hex", serialize_full(&extracted(&psbt)));
         }
         Ok(out.into())
     })

@@ -8,7 +8,7 @@ use ironpeer_consensus::{ScriptFlags, sigops};
 use ironpeer_script::{MAX_SCRIPT_SIZE, Solution, solve};
 use serde_json::Value;
 
-use super::psbt::{is_verified, spent_output};
+use super::psbt::{is_verified, spent_output, wrong_hash_type};
 use crate::json::{self, Object};
 
 /// Bytes of a signature that is not there yet, its hash type included: one of 71 is the largest
@@ -162,6 +162,10 @@ impl Walk<'_> {
 }
 
 fn needs_of(input: &Input, output: &TxOut) -> Needs {
+    // With a hash type of its own choosing it is nobody's to sign without being told so.
+    if wrong_hash_type(input, &output.script_pubkey, None) {
+        return Needs::default();
+    }
     let mut walk = Walk { input, needs: Needs::default() };
     let spend = walk.spend(&output.script_pubkey, false);
     let mut needs = walk.needs;
@@ -213,7 +217,7 @@ impl InputAnalysis {
 }
 
 /// The answer for a PSBT that can become no valid transaction.
-fn invalid(error: String) -> Value {
+pub(super) fn invalid(error: String) -> Value {
     let mut out = Object::new();
     // Core begins anew here, with the creator.
     out.push("next", "creator");

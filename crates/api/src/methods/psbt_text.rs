@@ -1,117 +1,158 @@
 //! A PSBT as JSON (`decodepsbt`).
 
-use std::collections::BTreeMap;
-
-use bitcoin::bip32::{ChildNumber, DerivationPath, KeySource};
-use bitcoin::hashes::Hash;
-use bitcoin::key::XOnlyPublicKey;
-use bitcoin::psbt::{Input, Output, Psbt, raw};
-use bitcoin::taproot::TapLeafHash;
-use bitcoin::{Amount, Network, Script, ScriptBuf};
+use bitcoin::bip32::Fingerprint;
+use bitcoin::consensus::encode;
+use bitcoin::{Amount, Network, OutPoint, Script, Transaction, TxOut, base58};
 use ironpeer_script::{asm, solve};
 use serde_json::Value;
 
-use super::psbt::spent_output;
+use super::psbt_fields::{
+    COMPRESSED, PROPRIETARY, Pairs, Reader, global, input, leaves, number, of_type, output, u32_of, value,
+};
+use super::psbt_packet::{Order, Packet, amount, coin_tx, outpoint};
 use crate::json::{self, Object};
 use crate::tx_json;
 
 /// `m/84h/0h/0`.
-fn path_text(path: &DerivationPath) -> String {
+fn path_text(path: &[u8]) -> String {
+    const HARDENED: u32 = 0x8000_0000;
     let mut text = "m".to_owned();
-    for step in path {
-        text.push('/');
-        match step {
-            ChildNumber::Normal { index } => text.push_str(&index.to_string()),
-            ChildNumber::Hardened { index } => text.push_str(&format!("{index}h")),
-        }
+    for step in path.chunks(4).map(u32_of) {
+        let mark = if step & HARDENED == 0 { "" } else { "h" };
+        text.push_str(&format!("/{}{mark}", step & !HARDENED));
     }
     text
 }
 
-fn origin(out: &mut Object, (fingerprint, path): &KeySource) {
-    out.push("master_fingerprint", fingerprint.to_string());
+fn push_origin(out: &mut Object, origin: &[u8]) {
+    let (fingerprint, path) = origin.split_at_checked(4).unwrap_or((origin, &[]));
+    out.push("master_fingerprint", Fingerprint::try_from(fingerprint).unwrap_or_default().to_string());
     out.push("path", path_text(path));
 }
 
-fn proprietary(entries: &BTreeMap<raw::ProprietaryKey, Vec<u8>>) -> Value {
-    let entries = entries.iter().map(|(key, value)| {
+fn hex_text(bytes: &[u8]) -> Value {
+    hex::encode(bytes).into()
+}
+
+fn proprietary(pairs: &Pairs) -> Vec<Value> {
+    let entries = of_type(pairs, PROPRIETARY).map(|(data, value)| {
+        let mut parts = Reader::new(data);
+        // Both were read before.
+        let identifier = parts.sized().unwrap_or_default();
+        let subtype = parts.compact_size().unwrap_or_default();
+        let mut key = vec![PROPRIETARY];
+        key.extend(data);
         let mut out = Object::new();
-        out.push("identifier", hex::encode(&key.prefix));
-        out.push("subtype", key.subtype);
-        out.push("key", hex::encode(raw_key(&key.to_key())));
-        out.push("value", hex::encode(value));
+        out.push("identifier", hex_text(identifier));
+        out.push("subtype", subtype);
+        out.push("key", hex_text(&key));
+        out.push("value", hex_text(value));
         Value::from(out)
     });
     entries.collect()
 }
 
-/// Type and data, as they lie in the file.
-fn raw_key(key: &raw::Key) -> Vec<u8> {
-    let mut bytes = vec![key.type_value];
-    bytes.extend(&key.key);
-    bytes
+fn unknown(pairs: &Pairs, order: Order) -> Option<Object> {
+    let mut out = Object::new();
+    let mut any = false;
+    for (key, value) in pairs.iter().filter(|(key, _)| order.is_unknown(key)) {
+        out.push(hex::encode(key), hex_text(value));
+        any = true;
+    }
+    any.then_some(out)
 }
 
-fn unknown(entries: &BTreeMap<raw::Key, Vec<u8>>) -> Object {
-    let mut out = Object::new();
-    for (key, value) in entries {
-        out.push(hex::encode(raw_key(key)), hex::encode(value));
-    }
-    out
+/// `proprietary` and `unknown` of an input or output.
+fn push_foreign(out: &mut Object, pairs: &Pairs, order: Order) {
+    let entries = proprietary(pairs);
+    out.push_some("proprietary", (!entries.is_empty()).then_some(entries));
+    out.push_some("unknown", unknown(pairs, order).map(Value::from));
 }
 
 /// A script that is no output's.
 fn inner_script(script: &Script) -> Value {
     let mut out = Object::new();
     out.push("asm", asm(script, false));
-    out.push("hex", hex::encode(script.as_bytes()));
+    out.push("hex", hex_text(script.as_bytes()));
     out.push("type", solve(script).kind().name());
     out.into()
 }
 
-fn derivations(keys: &BTreeMap<bitcoin::secp256k1::PublicKey, KeySource>) -> Option<Vec<Value>> {
-    let entries = keys.iter().map(|(key, source)| {
+fn push_scripts(out: &mut Object, pairs: &Pairs, redeem: u8, witness: u8) {
+    let given = |kind| value(pairs, kind).filter(|script| !script.is_empty());
+    out.push_some("redeem_script", given(redeem).map(|script| inner_script(Script::from_bytes(script))));
+    out.push_some("witness_script", given(witness).map(|script| inner_script(Script::from_bytes(script))));
+}
+
+/// A list under `name`, unless it is empty.
+fn push_list(out: &mut Object, name: &str, entries: impl Iterator<Item = Value>) {
+    let entries: Vec<Value> = entries.collect();
+    out.push_some(name, (!entries.is_empty()).then_some(entries));
+}
+
+fn push_derivations(out: &mut Object, pairs: &Pairs, kind: u8) {
+    let entries = of_type(pairs, kind).map(|(key, origin)| {
         let mut out = Object::new();
-        out.push("pubkey", key.to_string());
-        origin(&mut out, source);
+        out.push("pubkey", hex_text(key));
+        push_origin(&mut out, origin);
         Value::from(out)
     });
-    (!keys.is_empty()).then(|| entries.collect())
+    push_list(out, "bip32_derivs", entries);
 }
 
-fn tap_derivations(keys: &BTreeMap<XOnlyPublicKey, (Vec<TapLeafHash>, KeySource)>) -> Option<Vec<Value>> {
-    let entries = keys.iter().map(|(key, (leaves, source))| {
+fn push_tap_derivations(out: &mut Object, pairs: &Pairs, kind: u8) {
+    let entries = of_type(pairs, kind).map(|(key, value)| {
+        let mut reader = Reader::new(value);
+        let count = reader.compact_size().unwrap_or_default();
+        // A set, in Core.
+        let hashes: std::collections::BTreeSet<&[u8]> =
+            (0..count).map_while(|_| reader.take(32).ok()).collect();
         let mut out = Object::new();
-        out.push("pubkey", key.to_string());
-        origin(&mut out, source);
-        let leaves: Vec<Value> = leaves.iter().map(|leaf| hex::encode(leaf.as_byte_array()).into()).collect();
-        out.push("leaf_hashes", leaves);
+        out.push("pubkey", hex_text(key));
+        push_origin(&mut out, reader.rest());
+        out.push("leaf_hashes", hashes.into_iter().map(hex_text).collect::<Vec<_>>());
         Value::from(out)
     });
-    (!keys.is_empty()).then(|| entries.collect())
+    push_list(out, "taproot_bip32_derivs", entries);
 }
 
-fn scripts(out: &mut Object, redeem: Option<&ScriptBuf>, witness: Option<&ScriptBuf>) {
-    let given = |script: Option<&ScriptBuf>| script.filter(|s| !s.is_empty()).map(|s| inner_script(s));
-    out.push_some("redeem_script", given(redeem));
-    out.push_some("witness_script", given(witness));
+fn push_pairs(out: &mut Object, pairs: &Pairs, kind: u8, name: &str) {
+    let mut list = Object::new();
+    let mut any = false;
+    for (key, value) in Order::Input.sorted(pairs, kind) {
+        list.push(hex::encode(key), hex_text(value));
+        any = true;
+    }
+    out.push_some(name, any.then(|| Value::from(list)));
 }
 
-fn preimages<H: Hash + AsRef<[u8]>>(out: &mut Object, name: &str, list: &BTreeMap<H, Vec<u8>>) {
-    if list.is_empty() {
-        return;
-    }
-    let mut pairs = Object::new();
-    for (hash, preimage) in list {
-        // As the bytes lie, which is not how every hash is printed.
-        let bytes: &[u8] = hash.as_ref();
-        pairs.push(hex::encode(bytes), hex::encode(preimage));
-    }
-    out.push(name, Value::from(pairs));
+fn push_participants(out: &mut Object, pairs: &Pairs, kind: u8) {
+    let entries = of_type(pairs, kind).map(|(aggregate, keys)| {
+        let mut out = Object::new();
+        out.push("aggregate_pubkey", hex_text(aggregate));
+        out.push("participant_pubkeys", keys.chunks(COMPRESSED).map(hex_text).collect::<Vec<_>>());
+        Value::from(out)
+    });
+    push_list(out, "musig2_participant_pubkeys", entries);
+}
+
+/// What participants gave for an aggregate key, and perhaps a leaf.
+fn push_musig2(out: &mut Object, pairs: &Pairs, kind: u8, name: &str, given: &str) {
+    let entries = Order::Input.sorted(pairs, kind).into_iter().map(|(key, value)| {
+        let (participant, rest) = key.split_at_checked(COMPRESSED).unwrap_or((key, &[]));
+        let (aggregate, leaf) = rest.split_at_checked(COMPRESSED).unwrap_or((rest, &[]));
+        let mut out = Object::new();
+        out.push("participant_pubkey", hex_text(participant));
+        out.push("aggregate_pubkey", hex_text(aggregate));
+        out.push_some("leaf_hash", leaf.iter().any(|byte| *byte != 0).then(|| hex_text(leaf)));
+        out.push(given, hex_text(value));
+        Value::from(out)
+    });
+    push_list(out, name, entries);
 }
 
 /// A hash type's name, empty for one that has none (Core's `SighashToStr`).
-const fn hash_type_name(hash_type: u32) -> &'static str {
+const fn hash_type_name(hash_type: u8) -> &'static str {
     match hash_type {
         1 => "ALL",
         2 => "NONE",
@@ -123,141 +164,184 @@ const fn hash_type_name(hash_type: u32) -> &'static str {
     }
 }
 
-fn input_text(input: &Input, network: Network) -> Value {
+fn input_text(pairs: &Pairs, version: u32, network: Network) -> Value {
     let mut out = Object::new();
-    if let Some(output) = &input.witness_utxo {
+    if let Some(output) = witness_utxo(pairs) {
         let mut coin = Object::new();
-        coin.push("amount", json::amount(output.value));
+        coin.push("amount", json::sats(output.value.to_sat().cast_signed()));
         coin.push("scriptPubKey", tx_json::script_pub_key(&output.script_pubkey, network));
         out.push("witness_utxo", Value::from(coin));
     }
-    if let Some(tx) = &input.non_witness_utxo {
-        let tx = tx_json::transaction(tx, network, None, false, None);
-        out.push("non_witness_utxo", Value::from(tx));
+    if let Some(tx) = coin_tx(pairs) {
+        out.push("non_witness_utxo", Value::from(tx_json::transaction(&tx, network, false, None)));
     }
-    if !input.partial_sigs.is_empty() {
-        let mut signatures = Object::new();
-        for (key, signature) in &input.partial_sigs {
-            signatures.push(key.to_string(), hex::encode(signature.to_vec()));
-        }
-        out.push("partial_signatures", Value::from(signatures));
-    }
-    out.push_some("sighash", input.sighash_type.map(|kind| hash_type_name(kind.to_u32())));
-    scripts(&mut out, input.redeem_script.as_ref(), input.witness_script.as_ref());
-    out.push_some("bip32_derivs", derivations(&input.bip32_derivation));
-    if let Some(script) = input.final_script_sig.as_ref().filter(|script| !script.is_empty()) {
+    push_pairs(&mut out, pairs, input::PARTIAL_SIG, "partial_signatures");
+    let hash_type = value(pairs, input::SIGHASH).and_then(|bytes| bytes.first());
+    out.push_some("sighash", hash_type.map(|kind| hash_type_name(*kind)));
+    push_scripts(&mut out, pairs, input::REDEEM_SCRIPT, input::WITNESS_SCRIPT);
+    push_derivations(&mut out, pairs, input::BIP32_DERIVATION);
+    if let Some(script) = value(pairs, input::SCRIPT_SIG).filter(|script| !script.is_empty()) {
         let mut script_sig = Object::new();
-        script_sig.push("asm", asm(script, true));
-        script_sig.push("hex", hex::encode(script.as_bytes()));
+        script_sig.push("asm", asm(Script::from_bytes(script), true));
+        script_sig.push("hex", hex_text(script));
         out.push("final_scriptSig", Value::from(script_sig));
     }
-    if let Some(witness) = input.final_script_witness.as_ref().filter(|witness| !witness.is_empty()) {
-        let items: Vec<Value> = witness.iter().map(|item| hex::encode(item).into()).collect();
-        out.push("final_scriptwitness", items);
+    if let Some(witness) = value(pairs, input::SCRIPT_WITNESS) {
+        let mut stack = Reader::new(witness);
+        let items = stack.compact_size().unwrap_or_default();
+        let items = (0..items).map_while(|_| stack.sized().ok()).map(hex_text);
+        push_list(&mut out, "final_scriptwitness", items);
     }
-    preimages(&mut out, "ripemd160_preimages", &input.ripemd160_preimages);
-    preimages(&mut out, "sha256_preimages", &input.sha256_preimages);
-    preimages(&mut out, "hash160_preimages", &input.hash160_preimages);
-    preimages(&mut out, "hash256_preimages", &input.hash256_preimages);
-    taproot_input(&mut out, input);
-    if !input.proprietary.is_empty() {
-        out.push("proprietary", proprietary(&input.proprietary));
+    push_pairs(&mut out, pairs, input::RIPEMD160, "ripemd160_preimages");
+    push_pairs(&mut out, pairs, input::SHA256, "sha256_preimages");
+    push_pairs(&mut out, pairs, input::HASH160, "hash160_preimages");
+    push_pairs(&mut out, pairs, input::HASH256, "hash256_preimages");
+    if version >= 2 {
+        let OutPoint { txid, vout } = outpoint(pairs);
+        out.push("previous_txid", txid.to_string());
+        out.push("previous_vout", vout);
+        out.push_some("sequence", number(pairs, input::SEQUENCE));
+        out.push_some("time_locktime", number(pairs, input::TIME_LOCKTIME));
+        out.push_some("height_locktime", number(pairs, input::HEIGHT_LOCKTIME));
     }
-    if !input.unknown.is_empty() {
-        out.push("unknown", Value::from(unknown(&input.unknown)));
-    }
+    taproot_input(&mut out, pairs);
+    push_participants(&mut out, pairs, input::MUSIG2_PARTICIPANTS);
+    push_musig2(&mut out, pairs, input::MUSIG2_PUB_NONCE, "musig2_pubnonces", "pubnonce");
+    push_musig2(&mut out, pairs, input::MUSIG2_PARTIAL_SIG, "musig2_partial_sigs", "partial_sig");
+    push_foreign(&mut out, pairs, Order::Input);
     out.into()
 }
 
-fn taproot_input(out: &mut Object, input: &Input) {
-    out.push_some("taproot_key_path_sig", input.tap_key_sig.map(|signature| hex::encode(signature.to_vec())));
-    if !input.tap_script_sigs.is_empty() {
-        let signatures = input.tap_script_sigs.iter().map(|((key, leaf), signature)| {
-            let mut entry = Object::new();
-            entry.push("pubkey", key.to_string());
-            entry.push("leaf_hash", hex::encode(leaf.as_byte_array()));
-            entry.push("sig", hex::encode(signature.to_vec()));
-            Value::from(entry)
-        });
-        out.push("taproot_script_path_sigs", signatures.collect::<Vec<_>>());
-    }
-    if !input.tap_scripts.is_empty() {
-        let mut leaves: BTreeMap<(&ScriptBuf, u8), Vec<Value>> = BTreeMap::new();
-        for (control, (script, version)) in &input.tap_scripts {
-            let blocks = leaves.entry((script, version.to_consensus())).or_default();
-            blocks.push(hex::encode(control.serialize()).into());
+fn not_null(bytes: &&[u8]) -> bool {
+    bytes.iter().any(|byte| *byte != 0)
+}
+
+fn taproot_input(out: &mut Object, pairs: &Pairs) {
+    out.push_some("taproot_key_path_sig", value(pairs, input::TAP_KEY_SIG).map(hex_text));
+    let signatures = of_type(pairs, input::TAP_SCRIPT_SIG).map(|(key, signature)| {
+        let (key, leaf) = key.split_at_checked(32).unwrap_or((key, &[]));
+        let mut entry = Object::new();
+        entry.push("pubkey", hex_text(key));
+        entry.push("leaf_hash", hex_text(leaf));
+        entry.push("sig", hex_text(signature));
+        Value::from(entry)
+    });
+    push_list(out, "taproot_script_path_sigs", signatures);
+    let mut scripts: Vec<(&[u8], Vec<Value>)> = Vec::new();
+    for (control, script) in Order::Input.sorted(pairs, input::TAP_LEAF_SCRIPT) {
+        match scripts.last_mut() {
+            Some((last, blocks)) if *last == script => blocks.push(hex_text(control)),
+            _ => scripts.push((script, vec![hex_text(control)])),
         }
-        let leaves = leaves.into_iter().map(|((script, version), blocks)| {
-            let mut leaf = Object::new();
-            leaf.push("script", hex::encode(script.as_bytes()));
-            leaf.push("leaf_ver", version);
-            leaf.push("control_blocks", blocks);
-            Value::from(leaf)
-        });
-        out.push("taproot_scripts", leaves.collect::<Vec<_>>());
     }
-    out.push_some("taproot_bip32_derivs", tap_derivations(&input.tap_key_origins));
-    out.push_some("taproot_internal_key", input.tap_internal_key.map(|key| key.to_string()));
-    let root = input.tap_merkle_root.map(|root| hex::encode(root.as_byte_array()));
-    out.push_some("taproot_merkle_root", root);
+    let scripts = scripts.into_iter().map(|(script, blocks)| {
+        let (version, script) = script.split_last().map_or((0, script), |(last, rest)| (*last, rest));
+        let mut leaf = Object::new();
+        leaf.push("script", hex_text(script));
+        leaf.push("leaf_ver", version);
+        leaf.push("control_blocks", blocks);
+        Value::from(leaf)
+    });
+    push_list(out, "taproot_scripts", scripts);
+    push_tap_derivations(out, pairs, input::TAP_BIP32_DERIVATION);
+    let given = |kind| value(pairs, kind).filter(not_null).map(hex_text);
+    out.push_some("taproot_internal_key", given(input::TAP_INTERNAL_KEY));
+    out.push_some("taproot_merkle_root", given(input::TAP_MERKLE_ROOT));
 }
 
-fn output_text(output: &Output) -> Value {
+fn output_text(pairs: &Pairs, version: u32, network: Network) -> Value {
     let mut out = Object::new();
-    scripts(&mut out, output.redeem_script.as_ref(), output.witness_script.as_ref());
-    out.push_some("bip32_derivs", derivations(&output.bip32_derivation));
-    out.push_some("taproot_internal_key", output.tap_internal_key.map(|key| key.to_string()));
-    if let Some(tree) = &output.tap_tree {
-        let leaves = tree.script_leaves().map(|leaf| {
-            let mut entry = Object::new();
-            entry.push("depth", leaf.merkle_branch().len());
-            entry.push("leaf_ver", leaf.version().to_consensus());
-            entry.push("script", hex::encode(leaf.script().as_bytes()));
-            Value::from(entry)
-        });
-        out.push("taproot_tree", leaves.collect::<Vec<_>>());
+    push_scripts(&mut out, pairs, output::REDEEM_SCRIPT, output::WITNESS_SCRIPT);
+    push_derivations(&mut out, pairs, output::BIP32_DERIVATION);
+    if version >= 2 {
+        out.push("amount", json::sats(amount(pairs)));
+        let script = Script::from_bytes(value(pairs, output::SCRIPT).unwrap_or_default());
+        out.push("script", tx_json::script_pub_key(script, network));
     }
-    out.push_some("taproot_bip32_derivs", tap_derivations(&output.tap_key_origins));
-    if !output.proprietary.is_empty() {
-        out.push("proprietary", proprietary(&output.proprietary));
-    }
-    if !output.unknown.is_empty() {
-        out.push("unknown", Value::from(unknown(&output.unknown)));
-    }
+    let key = value(pairs, output::TAP_INTERNAL_KEY).filter(not_null);
+    out.push_some("taproot_internal_key", key.map(hex_text));
+    let tree = value(pairs, output::TAP_TREE).and_then(|tree| leaves(tree).ok()).unwrap_or_default();
+    let tree = tree.into_iter().map(|(depth, version, script)| {
+        let mut entry = Object::new();
+        entry.push("depth", depth);
+        entry.push("leaf_ver", version);
+        entry.push("script", hex_text(script));
+        Value::from(entry)
+    });
+    push_list(&mut out, "taproot_tree", tree);
+    push_tap_derivations(&mut out, pairs, output::TAP_BIP32_DERIVATION);
+    push_participants(&mut out, pairs, output::MUSIG2_PARTICIPANTS);
+    push_foreign(&mut out, pairs, Order::Output);
     out.into()
+}
+
+fn witness_utxo(pairs: &Pairs) -> Option<TxOut> {
+    encode::deserialize(value(pairs, input::WITNESS_UTXO)?).ok()
+}
+
+/// The sum, if every amount is known and no sum is more than there can be.
+fn sum(mut amounts: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+    let money = |sats: i64| (0..=Amount::MAX_MONEY.to_sat().cast_signed()).contains(&sats);
+    amounts.try_fold(0_i64, |sum, sats| {
+        let sats = sats.filter(|sats| money(*sats))?;
+        sum.checked_add(sats).filter(|sum| money(*sum))
+    })
 }
 
 /// What it pays, if every coin is known and no sum is more than there can be.
-fn fee(psbt: &Psbt) -> Option<i64> {
-    let possible = |sum: Amount| (sum <= Amount::MAX_MONEY).then_some(sum);
-    let paid = (0..psbt.inputs.len())
-        .try_fold(Amount::ZERO, |sum, index| possible(sum.checked_add(spent_output(psbt, index)?.value)?))?;
-    let got = psbt
-        .unsigned_tx
-        .output
-        .iter()
-        .try_fold(Amount::ZERO, |sum, output| possible(sum.checked_add(output.value)?))?;
-    Some(i64::try_from(paid.to_sat()).ok()? - i64::try_from(got.to_sat()).ok()?)
+fn fee(packet: &Packet, tx: Option<&Transaction>) -> Option<i64> {
+    let spent = |(i, pairs): (usize, &Pairs)| {
+        let vout = match tx {
+            Some(tx) => tx.input.get(i)?.previous_output.vout,
+            None => outpoint(pairs).vout,
+        };
+        let output = match coin_tx(pairs) {
+            Some(tx) => tx.output.get(usize::try_from(vout).ok()?)?.clone(),
+            None => witness_utxo(pairs)?,
+        };
+        Some(output.value.to_sat().cast_signed())
+    };
+    let paid = sum(packet.inputs.iter().enumerate().map(spent))?;
+    let got = match tx {
+        Some(tx) => sum(tx.output.iter().map(|output| Some(output.value.to_sat().cast_signed())))?,
+        None => sum(packet.outputs.iter().map(|pairs| Some(amount(pairs))))?,
+    };
+    Some(paid - got)
 }
 
 /// Everything a PSBT says.
-pub(super) fn decode_text(psbt: &Psbt, network: Network) -> Value {
+pub(super) fn decode_text(packet: &Packet, network: Network) -> Value {
     let mut out = Object::new();
-    out.push("tx", Value::from(tx_json::transaction(&psbt.unsigned_tx, network, None, false, None)));
-    let mut xpubs: Vec<_> = psbt.xpub.iter().collect();
-    xpubs.sort_by_key(|(_, source)| *source);
-    let xpubs = xpubs.into_iter().map(|(xpub, source)| {
+    let version = packet.version;
+    let tx = (version < 2).then(|| packet.unsigned_tx()).flatten();
+    if let Some(tx) = &tx {
+        out.push("tx", Value::from(tx_json::transaction(tx, network, false, None)));
+    }
+    let xpubs = Order::Global.sorted(&packet.global, global::XPUB).into_iter().map(|(xpub, origin)| {
         let mut entry = Object::new();
-        entry.push("xpub", xpub.to_string());
-        origin(&mut entry, source);
+        entry.push("xpub", base58::encode_check(xpub));
+        push_origin(&mut entry, origin);
         Value::from(entry)
     });
     out.push("global_xpubs", xpubs.collect::<Vec<_>>());
-    out.push("psbt_version", psbt.version);
-    out.push("proprietary", proprietary(&psbt.proprietary));
-    out.push("unknown", Value::from(unknown(&psbt.unknown)));
-    out.push("inputs", psbt.inputs.iter().map(|input| input_text(input, network)).collect::<Vec<_>>());
-    out.push("outputs", psbt.outputs.iter().map(output_text).collect::<Vec<_>>());
-    out.push_some("fee", fee(psbt).map(json::sats));
+    if version >= 2 {
+        out.push_some("tx_version", number(&packet.global, global::TX_VERSION));
+        out.push_some("fallback_locktime", number(&packet.global, global::FALLBACK_LOCKTIME));
+        out.push("input_count", packet.inputs.len());
+        out.push("output_count", packet.outputs.len());
+        if let Some(flags) = value(&packet.global, global::TX_MODIFIABLE).and_then(|flags| flags.first()) {
+            out.push("inputs_modifiable", flags & 1 != 0);
+            out.push("outputs_modifiable", flags & 2 != 0);
+            out.push("has_sighash_single", flags & 4 != 0);
+        }
+    }
+    out.push("psbt_version", version);
+    out.push("proprietary", proprietary(&packet.global));
+    out.push("unknown", Value::from(unknown(&packet.global, Order::Global).unwrap_or_default()));
+    let inputs = packet.inputs.iter().map(|pairs| input_text(pairs, version, network));
+    out.push("inputs", inputs.collect::<Vec<_>>());
+    let outputs = packet.outputs.iter().map(|pairs| output_text(pairs, version, network));
+    out.push("outputs", outputs.collect::<Vec<_>>());
+    out.push_some("fee", fee(packet, tx.as_ref()).map(json::sats));
     out.into()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::consensus::encode::{serialize, serialize_hex};
 use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, WPubkeyHash, Witness,
@@ -16,13 +16,13 @@ use ironpeer_script::{MAX_SCRIPT_SIZE, Ops, ScriptKind, Solution, solve};
 use serde_json::Value;
 
 use super::blockchain::{read_block, read_undo};
-use crate::address;
 use crate::call::{Call, Params, amount_sats, array, hash, hex_bytes, int32, integer, object};
 use crate::context::ApiContext;
 use crate::error::{RpcError, RpcResult, code};
 use crate::json::{self, Object};
 use crate::table::{Arg, Kind, Method, method};
 use crate::tx_json::{self, Spent};
+use crate::{address, descriptor};
 
 /// Feerate above which a transaction is thought a mistake, in satoshi per 1,000 vbytes.
 const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
@@ -30,20 +30,23 @@ const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
 const SCRIPT_ELEMENT_MAX: usize = 520;
 const DECODE_FAILED: &str = "TX decode failed. Make sure the tx has at least one input.";
 
+// The arguments that describe a transaction, here and for PSBTs.
+pub(super) const INPUTS: Arg = Arg::req("inputs", Kind::Arr, "Objects with txid, vout and sequence")
+    .usage("[{\"txid\":\"hex\",\"vout\":n,\"sequence\":n},...]");
+pub(super) const OUTPUTS: Arg =
+    Arg::req("outputs", Kind::Arr, "Objects with one address and amount, or data, each")
+        .usage("[{\"address\":amount,...},{\"data\":\"hex\"},...]")
+        .any_type();
+pub(super) const LOCKTIME: Arg = Arg::def("locktime", Kind::Num, "0", "The lock time");
+pub(super) const REPLACEABLE: Arg =
+    Arg::def("replaceable", Kind::Bool, "true", "Whether to signal replaceability (BIP125)");
+pub(super) const VERSION: Arg = Arg::def("version", Kind::Num, "2", "The version");
+
 pub(crate) static METHODS: &[Method] = &[
     method!(
         "rawtransactions",
         "createrawtransaction",
-        [
-            Arg::req("inputs", Kind::Arr, "Objects with txid, vout and sequence")
-                .usage("[{\"txid\":\"hex\",\"vout\":n,\"sequence\":n},...]"),
-            Arg::req("outputs", Kind::Arr, "Objects with one address and amount, or data, each")
-                .usage("[{\"address\":amount,...},{\"data\":\"hex\"},...]")
-                .any_type(),
-            Arg::def("locktime", Kind::Num, "0", "The lock time"),
-            Arg::def("replaceable", Kind::Bool, "true", "Whether to signal replaceability (BIP125)"),
-            Arg::def("version", Kind::Num, "2", "The version"),
-        ],
+        [INPUTS, OUTPUTS, LOCKTIME, REPLACEABLE, VERSION],
         "A transaction of some inputs and outputs, without signatures.",
         create
     ),
@@ -164,7 +167,7 @@ async fn decode_raw(call: Call) -> RpcResult {
     let witness = call.params.opt_bool(1)?;
     let tx = decode(call.params.str(0)?, !witness.unwrap_or(false), witness.unwrap_or(true))
         .ok_or_else(|| RpcError::undecodable("TX decode failed"))?;
-    Ok(tx_json::transaction(&tx, call.ctx.network(), None, false, None).into())
+    Ok(tx_json::transaction(&tx, call.ctx.network(), false, None).into())
 }
 
 fn is_op_success(code: u8) -> bool {
@@ -222,7 +225,12 @@ async fn decode_script(call: Call) -> RpcResult {
     if may_be_wrapped(&script, solve(&script).kind()) {
         out.push("p2sh", address::of_script(&script.to_p2sh(), network));
         if let Some(segwit) = segwit_form(&script) {
+            let known = descriptor::of_witness_script(&script).filter(|_| segwit.is_p2wsh());
             let mut inner = tx_json::script_object(&segwit, network, true);
+            if let Some(known) = known {
+                // In the place of the one that says less.
+                inner.push("desc", known);
+            }
             inner.push("p2sh-segwit", address::of_script(&segwit.to_p2sh(), network));
             out.push("segwit", Value::from(inner));
         }
@@ -349,17 +357,19 @@ pub(super) fn build_transaction(call: &Call) -> Result<Transaction, RpcError> {
     })
 }
 
+/// The old form, without witnesses.
+pub(super) fn no_witness_bytes(tx: &Transaction) -> Vec<u8> {
+    let mut bytes = serialize(&tx.version);
+    bytes.extend(serialize(&tx.input));
+    bytes.extend(serialize(&tx.output));
+    bytes.extend(serialize(&tx.lock_time));
+    bytes
+}
+
 /// Core writes a transaction without inputs in the old form, where `bitcoin` would mark it as
 /// one with witnesses.
 pub(crate) fn serialize_no_witness_marker(tx: &Transaction) -> String {
-    if !tx.input.is_empty() {
-        return serialize_hex(tx);
-    }
-    let mut text = serialize_hex(&tx.version);
-    text.push_str("00");
-    text.push_str(&serialize_hex(&tx.output));
-    text.push_str(&serialize_hex(&tx.lock_time));
-    text
+    if tx.input.is_empty() { hex::encode(no_witness_bytes(tx)) } else { serialize_hex(tx) }
 }
 
 async fn raw_transaction(call: Call) -> RpcResult {
@@ -411,7 +421,7 @@ async fn raw_transaction(call: Call) -> RpcResult {
         return Ok(serialize_hex(&*tx).into());
     }
     let Some(info) = info else {
-        return Ok(tx_json::transaction(&tx, network, None, true, None).into());
+        return Ok(tx_json::transaction(&tx, network, true, None).into());
     };
     let undo = if verbosity >= 2 && !tx.is_coinbase() { spent_by(&view, &info, txid).await? } else { None };
     let spent = undo.as_deref().map(|coins| Spent { coins, show: true });
@@ -419,7 +429,8 @@ async fn raw_transaction(call: Call) -> RpcResult {
     if given {
         out.push("in_active_chain", info.active);
     }
-    out.extend(tx_json::transaction(&tx, network, Some(&info.hash), true, spent.as_ref()));
+    out.extend(tx_json::transaction(&tx, network, true, spent.as_ref()));
+    out.push("blockhash", info.hash.to_string());
     push_confirmations(&mut out, &info, &view.tip());
     Ok(out.into())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bitcoin::Network;
 use ironpeer_chain::{ChainView, CoinScan, SnapshotError};
-use ironpeer_primitives::HeaderInfo;
+use ironpeer_primitives::{ChainRead, HeaderInfo};
 use serde_json::Map;
 
 use super::blockchain::hash_or_height;
@@ -99,6 +99,14 @@ async fn dump(call: Call) -> RpcResult {
             )));
         }
     };
+    let needed = target.as_ref().filter(|target| target.hash != view.tip().hash);
+    if let (Some(target), Some(pruned)) = (needed, view.prune_height())
+        && pruned >= target.height
+    {
+        return Err(RpcError::misc(
+            "Could not roll back to requested height since necessary block data is already pruned.",
+        ));
+    }
     let path = placed(&call.ctx, call.params.str(0)?);
     if fs::symlink_metadata(&path).is_ok() {
         return Err(RpcError::parameter(format!(

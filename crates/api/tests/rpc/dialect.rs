@@ -123,6 +123,38 @@ async fn batches_answer_each_in_order() -> Runs {
     Ok(())
 }
 
+/// Calls that only read run side by side; one that changes something runs alone, after those before
+/// it and before those after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_as_if_one_call_followed_the_other() -> Runs {
+    let node = TestNode::start().await;
+    let mut calls = Vec::new();
+    for round in 0..5 {
+        for read in 0..20 {
+            calls.push(json!({"id": format!("{round}.{read}"), "method": "getblockcount"}));
+        }
+        calls.push(json!({"id": "mine", "method": "generatetodescriptor", "params": [1, "raw(51)"]}));
+        calls.push(json!({"jsonrpc": "2.0", "method": "getblockcount"}));
+    }
+    calls.push(json!({"id": "alone", "method": "getrpcinfo"}));
+    let reply = node.post(&serde_json::to_string(&calls)?).await.json();
+    let replies = reply.as_array().unwrap();
+    // Notifications are not answered.
+    assert_eq!(replies.len(), 5 * 21 + 1);
+    for (place, reply) in replies.iter().take(5 * 21).enumerate() {
+        let (round, read) = (place / 21, place % 21);
+        if read == 20 {
+            assert_eq!(reply["id"], "mine");
+        } else {
+            assert_eq!((&reply["id"], &reply["result"]), (&json!(format!("{round}.{read}")), &json!(round)));
+        }
+    }
+    let running = replies.last().unwrap()["result"]["active_commands"].as_array().unwrap().clone();
+    assert_eq!(running.len(), 1, "{running:?}");
+    node.stop().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn http_codes_are_cores() -> Runs {
     let node = TestNode::start().await;

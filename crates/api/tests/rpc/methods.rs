@@ -260,3 +260,41 @@ async fn multisig_is_signed_by_turns() -> Runs {
     node.stop().await;
     Ok(())
 }
+
+/// What a script would be in segwit is told by its descriptor, where Core can tell it too.
+#[tokio::test]
+async fn decodescript_knows_the_witness_script() -> Runs {
+    let node = TestNode::start().await;
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    for (script, wanted) in [
+        (format!("5121{key}51ae"), format!("wsh(multi(1,{key}))#")),
+        // A key and ten blocks of patience.
+        (format!("21{key}ad5ab2"), format!("wsh(and_v(v:pk({key}),older(10)))#")),
+        (format!("21{key}ac"), "addr(bcrt1q".into()),
+        ("61".into(), "addr(bcrt1q".into()),
+    ] {
+        let told = node.call("decodescript", json!([script])).await.unwrap();
+        let desc = told["segwit"]["desc"].as_str().unwrap_or("");
+        assert!(desc.starts_with(&wanted), "{script}: {desc}");
+        assert_eq!(
+            told["segwit"].as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["asm", "desc", "hex", "address", "type", "p2sh-segwit"]
+        );
+    }
+    node.stop().await;
+    Ok(())
+}
+
+/// Core puts what only the chain knows behind the transaction.
+#[tokio::test]
+async fn a_transaction_in_a_block_ends_with_the_block() -> Runs {
+    let node = TestNode::start().await;
+    let hash = node.mine(1).await.remove(0);
+    let block = node.call("getblock", json!([hash, 1])).await.unwrap();
+    let tx = node.call("getrawtransaction", json!([block["tx"][0], 1, hash])).await.unwrap();
+    let keys: Vec<&str> = tx.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.first(), Some(&"in_active_chain"));
+    assert_eq!(keys[keys.len() - 5..], ["hex", "blockhash", "confirmations", "time", "blocktime"]);
+    node.stop().await;
+    Ok(())
+}

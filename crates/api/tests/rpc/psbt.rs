@@ -53,9 +53,10 @@ async fn a_psbt_is_made_filled_signed_and_sent() -> Runs {
         inputs[0]["sequence"] = json!(10);
         let pay = sats - 10_000;
         let pay = format!("{}.{:08}", pay / 100_000_000, pay % 100_000_000);
-        let blank = node
-            .call("createpsbt", json!([inputs, {"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080": pay}]))
-            .await;
+        // Both versions go the same way.
+        let version = if form.contains("sh") { 2 } else { 0 };
+        let outputs = json!({"bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080": pay});
+        let blank = node.call("createpsbt", json!([inputs, outputs, 0, true, 2, version])).await;
         let blank = blank.unwrap();
         let state = node.call("analyzepsbt", json!([blank])).await.unwrap();
         assert_eq!((&state["next"], &state["inputs"][0]["has_utxo"]), (&json!("updater"), &json!(false)));
@@ -146,12 +147,17 @@ async fn wrong_psbts_are_refused() -> Runs {
     assert_eq!(text["psbt_version"], json!(0));
     let raw = node.call("createrawtransaction", json!([outpoint("11"), {address: 1}])).await.unwrap();
     assert_eq!(node.call("converttopsbt", json!([raw])).await, Ok(one.clone()));
+    let newer = node.call("converttopsbt", json!([raw, false, null, 2])).await.unwrap();
+    let told = node.call("decodepsbt", json!([newer])).await.unwrap();
+    assert_eq!((&told["psbt_version"], &told["tx"]), (&json!(2), &Value::Null));
     // Nothing spent and nothing paid is a PSBT too.
     let empty = node.call("createpsbt", json!([[], []])).await.unwrap();
     assert_eq!(node.call("decodepsbt", json!([empty])).await.unwrap()["inputs"], json!([]));
     for (method, params, code, text) in [
         ("decodepsbt", json!(["!"]), -22, "TX decode failed invalid base64"),
-        ("decodepsbt", json!(["AAAAAAAA"]), -22, "TX decode failed Invalid PSBT magic bytes"),
+        ("decodepsbt", json!(["AAAAAAAA"]), -22, "TX decode failed Invalid PSBT magic bytes: iostream error"),
+        ("joinpsbts", json!([[one, newer]]), -8, "joinpsbts only operates on version 0 PSBTs"),
+        ("combinepsbt", json!([[one, newer]]), -8, "PSBTs not compatible (different transactions)"),
         ("combinepsbt", json!([[]]), -8, "Parameter 'txs' cannot be empty"),
         ("combinepsbt", json!([[one, two]]), -8, "PSBTs not compatible (different transactions)"),
         ("joinpsbts", json!([[one]]), -8, "At least two PSBTs are required to join PSBTs."),
@@ -162,6 +168,39 @@ async fn wrong_psbts_are_refused() -> Runs {
     }
     let twice = node.call("joinpsbts", json!([[one, one]])).await;
     assert_eq!(twice, Err((-8, format!("Input {}:1 exists in multiple PSBTs", "11".repeat(32)))));
+    node.stop().await;
+    Ok(())
+}
+
+/// The vectors of BIP174 and BIP370 for those who create, sign, finish and extract.
+#[tokio::test]
+async fn the_roles_do_as_the_vectors_say() -> Runs {
+    let vectors: Value = serde_json::from_str(include_str!("../vectors/psbt.json"))?;
+    let node = TestNode::start().await;
+    let list = |kind: &str| vectors[kind].as_array().unwrap().clone();
+    for vector in list("creator") {
+        let params = json!([vector["inputs"], vector["outputs"], 0, false, 2, vector["version"]]);
+        assert_eq!(node.call("createpsbt", params).await, Ok(vector["result"].clone()));
+    }
+    for vector in list("finalizer") {
+        let finished = node.call("finalizepsbt", json!([vector["finalize"], false])).await.unwrap();
+        assert_eq!(finished["psbt"], vector["result"]);
+    }
+    for vector in list("extractor") {
+        let extracted = node.call("finalizepsbt", json!([vector["extract"], true])).await.unwrap();
+        assert_eq!(extracted["hex"], vector["result"]);
+    }
+    for vector in list("signer") {
+        let keys: Vec<Value> = vector["privkeys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| format!("pk({})", key.as_str().unwrap()).into())
+            .collect();
+        let params = json!([vector["psbt"], keys, "ALL", false, true]);
+        let signed = node.call("descriptorprocesspsbt", params).await.unwrap();
+        assert_eq!(signed["psbt"], vector["result"]);
+    }
     node.stop().await;
     Ok(())
 }

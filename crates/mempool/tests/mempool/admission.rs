@@ -322,7 +322,9 @@ async fn dust_lives_only_as_long_as_it_is_spent() {
     let free = Config { min_relay: ironpeer_mempool::FeeRate::from_sat_per_kvb(0), ..Config::default() };
     let (node, coins) = Node::funded(free, 2, COIN).await;
     let parent = Tx::spending([coins[0]]).pay(COIN - 100).pay(100);
+    assert!(node.mempool.may_prioritise(&parent.txid()));
     node.accept(&parent).await;
+    assert!(!node.mempool.may_prioritise(&parent.txid()));
     let careless = Tx::spending([parent.out(0)]).pay(COIN - 1_000);
     let (class, text) = node.refuse(&careless).await;
     assert_eq!(class, TxClass::MempoolPolicy);

@@ -60,7 +60,10 @@ fn an_older_peer_is_spoken_to_in_its_version() {
     let peer = node.open(ConnectionKind::Inbound);
     let mut old = version(full_node());
     old.version = 70_012;
+    old.start_height = 9;
+    assert_eq!(node.stats(peer).starting_height, -1);
     node.say(peer, Message::Version(old));
+    assert_eq!(node.stats(peer).starting_height, 9);
     assert_eq!(node.names(peer), ["version", "verack", "alert"]);
     node.say(peer, Message::Verack);
     assert_eq!(node.names(peer), ["ping", "getheaders"]);
