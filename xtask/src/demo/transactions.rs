@@ -17,8 +17,9 @@ const MINER_KEY: u32 = 1;
 /// Mined coins to spread, each over every kind.
 const COINS: u64 = 30;
 
-/// Left to the miner by every transaction.
+/// Left to the miner by every transaction, and more for each output.
 const FEE: Amount = Amount::from_sat(2_000);
+const FEE_PER_OUTPUT: Amount = Amount::from_sat(10);
 
 /// Coins of ours, ready to spend.
 pub struct Wallet {
@@ -101,7 +102,8 @@ impl Wallet {
     /// A signed transaction that moves `spent` to new outputs of the given kinds, in equal parts.
     fn transaction(&mut self, spent: &[(OutPoint, Owned)], kinds: &[ScriptKind]) -> Transaction {
         let total: Amount = spent.iter().map(|(_, owned)| owned.output.value).sum();
-        let share = (total - FEE) / kinds.len() as u64;
+        let outputs = kinds.len() as u64;
+        let share = (total - FEE - FEE_PER_OUTPUT * outputs) / outputs;
         let outputs: Vec<Owned> = kinds
             .iter()
             .map(|kind| {
