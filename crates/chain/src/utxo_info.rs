@@ -36,7 +36,8 @@ pub struct UtxoSetInfo {
     pub hash: Option<sha256d::Hash>,
     /// All amounts together.
     pub total_amount: Amount,
-    /// Bytes on disk, nearly.
+    /// Bytes on disk, nearly: of the database's tables, or of the coins where the tables do not have
+    /// them all yet.
     pub disk_size: u64,
 }
 
@@ -75,13 +76,18 @@ impl CoinScan {
     /// # Errors
     /// If the database cannot be read.
     pub fn for_each(&self, mut each: impl FnMut(OutPoint, Coin) -> bool) -> Result<(), ReadError> {
+        self.for_each_row(|outpoint, coin, _| each(outpoint, coin))
+    }
+
+    /// The same with the bytes of each coin's row.
+    fn for_each_row(&self, mut each: impl FnMut(OutPoint, Coin, usize) -> bool) -> Result<(), ReadError> {
         for row in self.snapshot.iter(COINS) {
             let (key, value) = row?;
             let outpoint =
                 outpoint_of_key(&key).ok_or_else(|| ReadError::Damaged("a coin's key is damaged".into()))?;
             let coin = decode_coin(&value)
                 .map_err(|error| ReadError::Damaged(format!("coin {outpoint}: {error}")))?;
-            if !each(outpoint, coin) {
+            if !each(outpoint, coin, key.len() + value.len()) {
                 break;
             }
         }
@@ -106,7 +112,9 @@ impl CoinScan {
         let mut muhash = MuHash::default();
         let mut last = None;
         let mut bytes = Vec::new();
-        self.for_each(|outpoint, coin| {
+        let mut rows = 0;
+        self.for_each_row(|outpoint, coin, row| {
+            rows += row as u64;
             if last.replace(outpoint.txid) != Some(outpoint.txid) {
                 info.transactions += 1;
             }
@@ -127,6 +135,8 @@ impl CoinScan {
             }
             true
         })?;
+        // Coins that are in the log only so far are not counted by the database.
+        info.disk_size = info.disk_size.max(rows);
         info.hash = match kind {
             UtxoHashKind::HashSerialized3 => Some(sha256d::Hash::from_engine(serialized)),
             UtxoHashKind::Muhash => Some(sha256d::Hash::from_byte_array(muhash.finalize())),

@@ -126,7 +126,7 @@ pub trait Kv: KvRead {
     /// The store as it is now, unmoved by later commits.
     fn snapshot(&self) -> Box<dyn KvRead>;
 
-    /// About how many bytes the pairs take on disk; 0 for a store in memory.
+    /// Bytes on disk of what has been put in order; 0 for a store in memory.
     fn bytes_on_disk(&self) -> u64;
 }
 

@@ -588,8 +588,11 @@ pub(super) fn output_value(
     })
 }
 
-/// Depth, leaf version and script of every leaf of a tree.
-pub(super) fn leaves(tree: &[u8]) -> Result<Vec<(u8, u8, &[u8])>, Refusal> {
+/// Depth, leaf version and script.
+type Leaf<'a> = (u8, u8, &'a [u8]);
+
+/// Every leaf of a tree.
+pub(super) fn leaves(tree: &[u8]) -> Result<Vec<Leaf<'_>>, Refusal> {
     let mut reader = Reader::new(tree);
     let mut leaves = Vec::new();
     while !reader.is_empty() {

@@ -133,7 +133,7 @@ impl Order {
                     input::TAP_INTERNAL_KEY | input::TAP_MERKLE_ROOT => value.iter().all(|byte| *byte == 0),
                     _ => false,
                 };
-                !empty && !(finished && UNFINISHED.contains(kind))
+                !(empty || finished && UNFINISHED.contains(kind))
             }
             Self::Output => {
                 let empty = match *kind {
