@@ -79,7 +79,15 @@ impl Signer {
         )
     }
 
-    fn public(&self, key: u32) -> PublicKey {
+    /// A key, for clients that sign by themselves.
+    #[must_use]
+    pub fn secret(&self, key: u32) -> SecretKey {
+        self.keypair(key).secret_key()
+    }
+
+    /// The public half of a key.
+    #[must_use]
+    pub fn public(&self, key: u32) -> PublicKey {
         PublicKey::new(self.keypair(key).public_key())
     }
 

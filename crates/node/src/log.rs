@@ -194,7 +194,6 @@ impl Log {
         let mut list: Vec<_> = LogCategory::NAMED
             .iter()
             .enumerate()
-            .filter(|(_, (_, category))| *category != LogCategory::Libevent)
             .map(|(bit, (name, _))| (*name, on & (1 << bit) != 0))
             .collect();
         list.sort_unstable();
@@ -358,13 +357,13 @@ fn kind(text: &str) -> &str {
     &text[..end]
 }
 
-/// The bits a name in `-debug` stands for; `libevent` is known and stands for none.
+/// The bits a name in `-debug` stands for.
 fn category_mask(name: &str) -> Option<u64> {
     if matches!(name, "" | "1" | "all") {
         return Some(u64::MAX);
     }
     let bit = LogCategory::NAMED.iter().position(|(known, _)| *known == name)?;
-    Some(if name == "libevent" { 0 } else { 1 << bit })
+    Some(1 << bit)
 }
 
 fn level_name(level: LogLevel) -> &'static str {
