@@ -211,7 +211,7 @@ impl Sync {
         peer.version = version;
         peer.has_wanted_services = desirable;
         peer.services = services;
-        peer.addr_local = Some(theirs.receiver);
+        peer.addr_local = Some(theirs.receiver).filter(|receiver| receiver.address.is_valid());
         peer.starting_height = theirs.start_height;
         peer.subver = sanitize(&theirs.user_agent);
         peer.tx_relay = relay;

@@ -16,7 +16,7 @@ use bitcoincore_rpc::{Auth, Client, Error, RpcApi};
 use ironpeer_testkit::{ScriptKind, Signer};
 use serde_json::{Value, json};
 
-use crate::node::{Coin, FEE, INDEXES, Node, address, pass_on, private_key, unsigned};
+use crate::node::{Coin, FEE, Node, address, pass_on, private_key, unsigned};
 use crate::typed::source_of;
 
 /// Calls that need a wallet.
@@ -128,15 +128,9 @@ fn chain(c: &mut Calls, node: &mut Node, signer: &Signer) -> Vec<bitcoin::BlockH
     node.wait_for_indexes();
     ask!(c, get_index_info());
     let hash = Some(TxOutSetHashType::Muhash);
-    if INDEXES {
-        let at = ask!(c, get_tx_out_set_info(hash, Some(HashOrHeight::Height(100)), Some(true)));
-        assert_eq!(at.unwrap().height, 100);
-        ask!(c, get_block_filter(&first));
-    } else {
-        ask!(c, get_tx_out_set_info(hash, None, None));
-        assert_eq!(code_of(c.client.get_block_filter(&first)), Some(-1));
-        c.made.insert("get_block_filter");
-    }
+    let at = ask!(c, get_tx_out_set_info(hash, Some(HashOrHeight::Height(100)), Some(true)));
+    assert_eq!(at.unwrap().height, 100);
+    ask!(c, get_block_filter(&first));
     let scan = [
         ScanTxOutRequest::Single(format!("wpkh({})", signer.public(1))),
         ScanTxOutRequest::Extended { desc: "raw(51)".to_owned(), range: (0, 5) },
@@ -241,11 +235,7 @@ fn transactions(c: &mut Calls, signer: &Signer, blocks: &[bitcoin::BlockHash]) {
 fn network(c: &mut Calls, node: &mut Node, peer: &Node) {
     node.process.wait_until("getconnectioncount", &[], |count| *count == json!(1)).unwrap();
     assert_eq!(ask!(c, get_connection_count()), Some(1));
-    // Its type of a peer has a field that Core gives only with -deprecatedrpc=startingheight, and
-    // ours not yet.
-    let peers = c.client.get_peer_info().unwrap_err();
-    assert!(peers.to_string().contains("missing field `startingheight`"), "{peers}");
-    c.made.insert("get_peer_info");
+    assert_eq!(ask!(c, get_peer_info()).unwrap().len(), 1);
     ask!(c, ping());
     ask!(c, get_net_totals());
     // Nobody listens there, so that no second connection comes up beside the next one.
@@ -276,7 +266,8 @@ fn network(c: &mut Calls, node: &mut Node, peer: &Node) {
 fn bitcoincore_rpc_makes_every_call() {
     let signer = Signer::new();
     let notify = format!("-zmqpubhashtx=tcp://127.0.0.1:{}", ironpeer_testkit::port(40));
-    let options = ["-blockfilterindex", "-coinstatsindex", &notify];
+    // Its type of a peer has a field that Core gives only with the last of these.
+    let options = ["-blockfilterindex", "-coinstatsindex", &notify, "-deprecatedrpc=startingheight"];
     let mut node = Node::start(0, &options.map(str::to_owned));
     let peer = Node::start(1, &[format!("-connect={}", node.address())]);
     let client = Client::new(&node.url(), Auth::CookieFile(node.cookie_file())).unwrap();

@@ -13,9 +13,6 @@ use ironpeer_testkit::{NodeProcess, Owned, ScriptKind, Signer, port};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Whether the node keeps indexes yet: docs/differences.md. The tests then ask of what they hold.
-pub const INDEXES: bool = false;
-
 /// What every transaction here leaves to the miner.
 pub const FEE: Amount = Amount::from_sat(2_000);
 
@@ -62,7 +59,7 @@ impl Node {
     pub fn wait_for_indexes(&mut self) {
         let all_synced = |info: &Value| {
             let indexes = info.as_object().unwrap();
-            assert_eq!(!indexes.is_empty(), INDEXES, "INDEXES is not true to the node");
+            assert!(!indexes.is_empty());
             indexes.values().all(|index| index["synced"] == json!(true))
         };
         self.process.wait_until("getindexinfo", &[], all_synced).unwrap();

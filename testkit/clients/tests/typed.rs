@@ -19,7 +19,7 @@ use ironpeer_testkit::{ScriptKind, Signer};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::node::{Coin, FEE, INDEXES, Node, address, pass_on, private_key, spend, unsigned};
+use crate::node::{Coin, FEE, Node, address, pass_on, private_key, spend, unsigned};
 use crate::plain::Plain;
 
 /// Methods of ours that the crate has no type for.
@@ -237,10 +237,8 @@ fn transactions(scene: &Scene, r: &mut Replies) -> Option<()> {
     let detailed = r.client.call::<types::GetRawTransactionVerbose>("getrawtransaction", &place);
     let detailed = r.reply("getrawtransaction", detailed);
     r.model("getrawtransaction", detailed.map(|reply| reply.into_model()));
-    if INDEXES {
-        ask_model!(r, "getrawtransaction", get_raw_transaction(txid));
-        ask_model!(r, "getrawtransaction", get_raw_transaction_verbose(txid));
-    }
+    ask_model!(r, "getrawtransaction", get_raw_transaction(txid));
+    ask_model!(r, "getrawtransaction", get_raw_transaction_verbose(txid));
     ask_model!(r, "decoderawtransaction", decode_raw_transaction(mined));
     for output in &mined.output {
         ask_model!(r, "decodescript", decode_script(&output.script_pubkey.to_hex_string()));
@@ -355,11 +353,7 @@ fn chain(scene: &mut Scene, r: &mut Replies) -> Option<()> {
         ask_model!(r, "getblockheader", get_block_header(&hash));
         ask_model!(r, "getblockheader", get_block_header_verbose(&hash));
         ask_model!(r, "getblockstats", get_block_stats_by_block_hash(&hash, None));
-        if INDEXES {
-            ask_model!(r, "getblockfilter", get_block_filter(hash));
-        } else {
-            refused!(r, "getblockfilter", -1, get_block_filter(hash));
-        }
+        ask_model!(r, "getblockfilter", get_block_filter(hash));
         ask_model!(r, "getdeploymentinfo", get_deployment_info(&hash));
     }
     ask_model!(r, "getblockstats", get_block_stats_by_height(1, None));
@@ -375,11 +369,9 @@ fn chain(scene: &mut Scene, r: &mut Replies) -> Option<()> {
         let info = r.reply("gettxoutsetinfo", info);
         r.model("gettxoutsetinfo", info.map(|reply| reply.into_model()));
     }
-    if INDEXES {
-        let at = [json!("muhash"), json!(scene.blocks[9])];
-        let at = r.client.call::<types::GetTxOutSetInfo>("gettxoutsetinfo", &at);
-        r.reply("gettxoutsetinfo", at);
-    }
+    let at = [json!("muhash"), json!(scene.blocks[9])];
+    let at = r.client.call::<types::GetTxOutSetInfo>("gettxoutsetinfo", &at);
+    r.reply("gettxoutsetinfo", at);
     assert!(ask!(r, "verifychain", verify_chain())?.0);
 
     let descriptor = scene.descriptor();
@@ -387,11 +379,7 @@ fn chain(scene: &mut Scene, r: &mut Replies) -> Option<()> {
     ask_model!(r, "scantxoutset", scan_tx_out_set_start(&objects));
     ask!(r, "scantxoutset", scan_tx_out_set_status());
     ask!(r, "scantxoutset", scan_tx_out_set_abort());
-    if INDEXES {
-        ask_model!(r, "scanblocks", scan_blocks_start(&objects));
-    } else {
-        refused!(r, "scanblocks", -1, scan_blocks_start(&objects));
-    }
+    ask_model!(r, "scanblocks", scan_blocks_start(&objects));
     ask!(r, "scanblocks", scan_blocks_status());
     ask!(r, "scanblocks", scan_blocks_abort());
     // Blocks without a spend, and not the mempool: the crate knows `spend_vin` by another name.
@@ -515,8 +503,7 @@ fn util(scene: &Scene, r: &mut Replies) -> Option<()> {
     ask_model!(r, "estimaterawfee", estimate_raw_fee(6));
     // What Core answers without -signer.
     refused!(r, "enumeratesigners", -1, enumerate_signers());
-    // On docs/differences.md.
-    refused!(r, "mockscheduler", -32601, mock_scheduler(1));
+    ask!(r, "mockscheduler", mock_scheduler(1));
 
     let (key, other) = (scene.signer.public(KEY), scene.signer.public(KEY + 1));
     ask_model!(r, "createmultisig", create_multisig(1, vec![key, other]));
