@@ -62,7 +62,7 @@ JUDGES = {
     "cargo build --release --workspace --bins": finish,
     "./run test": None,
     "./run test -p ironpeer-chain": None,
-    "./run bench": lambda _: finish("./run bench --blocks 30 --txs 60"),
+    "./run bench": lambda _: finish("./run bench --blocks 30 --txs 60 --callers 1"),
     # Builds another project for ten minutes the first time.
     "./run clients": None,
     # Needs a source tree of Bitcoin Core, which no clone has.

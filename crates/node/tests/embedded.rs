@@ -159,7 +159,7 @@ async fn what_no_peer_has_asked_for_is_announced_again() {
         }],
         output: vec![TxOut {
             value: coinbase.output[0].value - Amount::from_sat(10_000),
-            script_pubkey: anyone(),
+            script_pubkey: anyone().to_p2wsh(),
         }],
     });
     // It is taken, but its announcement is lost.

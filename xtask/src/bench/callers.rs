@@ -11,7 +11,7 @@ use super::load::{Crowd, Outcome, Requests, Target};
 use super::{Bench, Failure, Row};
 use crate::demo::{DemoNode, OP_TRUE, Stage, Wallet, mine, text};
 
-/// Callers at once, each on a connection it keeps.
+/// Callers at once, each on a connection it keeps, as far as `--callers` allows.
 const CALLERS: [usize; 3] = [1, 16, 200];
 /// How long each measurement goes on.
 const LASTS: Duration = Duration::from_secs(3);
@@ -44,10 +44,12 @@ struct Scene {
     /// One that is in the mempool.
     waiting: String,
     unsent: Vec<String>,
+    /// Most callers at once.
+    most: usize,
 }
 
 impl Scene {
-    fn set(stage: &mut Stage, measurements: usize) -> Result<Self, Failure> {
+    fn set(stage: &mut Stage, most: usize, measurements: usize) -> Result<Self, Failure> {
         let mut node = DemoNode::start(stage, "callers", "regtest", &["-regtest"])?;
         let mut wallet = Wallet::new();
         let fans = BLOCK_TXS / FAN_OUT;
@@ -70,7 +72,7 @@ impl Scene {
             .map(|tx| call("sendrawtransaction", &json!([serialize_hex(&tx), 0])))
             .collect();
         let target = Target::new(node.rpc_port(), &node.cookie()?);
-        Ok(Self { node, target, block, block_bytes, txid, waiting, unsent })
+        Ok(Self { node, target, block, block_bytes, txid, waiting, unsent, most })
     }
 
     fn requests(&mut self, what: &str) -> Requests {
@@ -101,8 +103,9 @@ impl Scene {
     async fn measure(&mut self, methods: &[&str], beside: &str) -> Measured {
         let mut rows = Vec::new();
         let (mut errors, mut retries, mut worst) = (0, 0, 0.0f64);
+        let most = self.most;
         for method in methods {
-            for callers in CALLERS {
+            for callers in CALLERS.into_iter().filter(|callers| *callers <= most) {
                 let requests = self.requests(method);
                 let seen = self.target.callers(callers, requests).await;
                 let Outcome { rate, p99, .. } = seen;
@@ -139,7 +142,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub fn rows(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let runtime = runtime()?;
     let mut stage = Stage::with_program(bench.program.clone())?;
-    let mut scene = Scene::set(&mut stage, CALLERS.len())?;
+    let mut scene = Scene::set(&mut stage, bench.callers, CALLERS.len())?;
     let methods = [
         "getblockcount",
         "getblock 0",
@@ -164,7 +167,7 @@ pub fn rows(bench: &Bench) -> Result<Vec<Row>, Failure> {
 pub fn disturbed_rows(bench: &Bench) -> Result<Vec<Row>, Failure> {
     let runtime = runtime()?;
     let mut stage = Stage::with_program(bench.program.clone())?;
-    let mut scene = Scene::set(&mut stage, CALLERS.len())?;
+    let mut scene = Scene::set(&mut stage, bench.callers, CALLERS.len())?;
     let (seen, turned_away) = runtime.block_on(async {
         let crowd = Crowd::gather(&scene.target, WRONG, SLOW);
         // All of them have come once.

@@ -14,8 +14,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// A caller that waits longer than this for an answer counts it as failed.
-const REPLY_DEADLINE: Duration = Duration::from_secs(30);
+/// A caller that waits longer than this for an answer counts it as failed. Two hundred full blocks
+/// as JSON are gigabytes, which the cores of a small machine make one after the other.
+const REPLY_DEADLINE: Duration = Duration::from_secs(120);
 /// How long a disturber that was turned away waits before it comes again.
 const COMES_AGAIN: Duration = Duration::from_secs(1);
 /// Pause between two bytes of a slow one.

@@ -75,6 +75,8 @@ pub struct Bench {
     blocks: u32,
     /// Mean transactions in each.
     txs_per_block: u32,
+    /// Most callers of JSON-RPC at once.
+    callers: usize,
 }
 
 impl Bench {
@@ -108,8 +110,8 @@ fn text<'a>(args: &'a [String], name: &str) -> Result<Option<&'a str>, String> {
 /// Measures some rows.
 type Scene = fn(&Bench) -> Result<Vec<Row>, Failure>;
 
-/// `bench [--profile S|M] [--blocks N] [--txs N] [--json FILE] [--only WORD]`; with a word, only
-/// the scenes with it in their title.
+/// `bench [--profile S|M] [--blocks N] [--txs N] [--callers N] [--json FILE] [--only WORD]`; with a
+/// word, only the scenes with it in their title.
 pub fn run(args: &[String]) -> ExitCode {
     match table(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -136,6 +138,7 @@ fn table(args: &[String]) -> Result<(), Failure> {
         folder: tempfile::Builder::new().prefix("ironpeer-bench").tempdir()?,
         blocks: number(args, "--blocks", blocks)?,
         txs_per_block: number(args, "--txs", txs)?,
+        callers: number(args, "--callers", 200)? as usize,
     };
     let mut rows = Vec::new();
     let scenes: [(&str, Scene); 7] = [
