@@ -257,7 +257,8 @@ impl Sync {
         let local = self.local_address.filter(|_| self.config.listen);
         let (listen, now) = (self.config.listen, cx.unix());
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        if !peer.addr.enabled() {
+        // What is being drawn comes in a moment, and ours goes before it.
+        if !peer.addr.enabled() || peer.addr.drawing {
             return;
         }
         let mut first = None;
@@ -285,7 +286,7 @@ impl Sync {
         let v2 = peer.wants_addrv2;
         let message = |addrs| if v2 { Message::AddrV2(addrs) } else { Message::Addr(addrs) };
         let mut batch = Vec::new();
-        if cx.now > peer.addr.next_send && !peer.addr.drawing {
+        if cx.now > peer.addr.next_send {
             peer.addr.next_send = cx.now + exponential_delay(&mut self.rng, ADDRESS_BROADCAST_INTERVAL);
             batch = std::mem::take(&mut peer.addr.to_send);
             if let Some(known) = &mut peer.addr.known {

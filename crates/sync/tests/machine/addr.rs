@@ -127,6 +127,22 @@ fn our_own_address_is_told_alone_and_again_after_a_day_or_so() {
     assert!((8..40).contains(&again), "{again} times in 20 days");
 }
 
+/// Among others it might fall to the limit of whoever asked.
+#[test]
+fn our_own_address_goes_before_those_that_are_asked_for() {
+    let mut node = Node::patient(1);
+    let local = address(77, 0);
+    node.sync.set_local_address(Some(local));
+    let peer = node.connect(ConnectionKind::Inbound);
+    node.heard(peer);
+    node.say(peer, Message::GetAddr);
+    let heard = node.heard(peer);
+    let told: Vec<_> = heard.iter().map(addrs).filter(|told| !told.is_empty()).collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!((told[0].len(), told[0][0].service), (1, local.service));
+    assert!(told[1].len() > 1);
+}
+
 #[test]
 fn a_connection_for_addresses_ends_when_they_came_or_in_five_minutes() {
     let mut node = Node::synced(1, 1);
