@@ -14,8 +14,7 @@ use ironpeer_primitives::{Clock, LogSink};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::methods::coins::ScanState;
-use crate::methods::filters::FilterScan;
+use crate::methods::scan::ScanState;
 use crate::zmq::ZmqNotifier;
 
 /// The node's log as the `logging` method sees it.
@@ -88,7 +87,7 @@ pub struct ApiContext {
     /// The scan of the coin set that may be running.
     pub scan: Arc<ScanState>,
     /// The scan of filters that may be running.
-    pub filter_scan: Arc<FilterScan>,
+    pub filter_scan: Arc<ScanState>,
     /// What can be looked up beside blocks and coins.
     pub indexes: Indexes,
 }

@@ -1,8 +1,6 @@
 //! The coin set (`rpc/blockchain.cpp`).
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Txid};
@@ -12,6 +10,7 @@ use ironpeer_primitives::{ChainRead, Coin, HeaderInfo};
 use serde_json::Value;
 
 use super::blockchain::hash_or_height;
+use super::scan::{Asked, Reserved};
 use crate::call::{Call, integer};
 use crate::context::ApiContext;
 use crate::descriptor::scan_object_scripts;
@@ -55,24 +54,6 @@ pub(crate) static METHODS: &[Method] = &[
         scan_tx_out_set
     ),
 ];
-
-/// The one scan of the coin set that may run.
-#[derive(Debug, Default)]
-pub struct ScanState {
-    running: AtomicBool,
-    abort: AtomicBool,
-    /// Percent.
-    progress: AtomicU32,
-}
-
-/// Ends the scan's reservation however it ends.
-struct Reserved(Arc<ScanState>);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
-    }
-}
 
 async fn tx_out(call: Call) -> RpcResult {
     let txid: Txid = call.params.hash(0, "txid")?;
@@ -205,33 +186,9 @@ async fn indexed_set_info(ctx: &ApiContext, index: CoinStatsIndex, asked: &str, 
 }
 
 async fn scan_tx_out_set(call: Call) -> RpcResult {
-    let state = Arc::clone(&call.ctx.scan);
-    match call.params.str(0)? {
-        "status" if !state.running.load(Ordering::Acquire) => Ok(Value::Null),
-        "status" => {
-            let mut out = Object::new();
-            out.push("progress", state.progress.load(Ordering::Relaxed));
-            Ok(out.into())
-        }
-        "abort" => {
-            let running = state.running.load(Ordering::Acquire);
-            if running {
-                state.abort.store(true, Ordering::Release);
-            }
-            Ok(running.into())
-        }
-        "start" => {
-            if state.running.swap(true, Ordering::AcqRel) {
-                return Err(RpcError::parameter(
-                    "Scan already in progress, use action \"abort\" or \"status\"",
-                ));
-            }
-            let reserved = Reserved(Arc::clone(&state));
-            state.abort.store(false, Ordering::Release);
-            state.progress.store(0, Ordering::Relaxed);
-            scan(call, reserved).await
-        }
-        other => Err(RpcError::parameter(format!("Invalid action '{other}'"))),
+    match call.ctx.scan.ask(call.params.str(0)?, false)? {
+        Asked::Answer(answer) => Ok(answer),
+        Asked::Start(reserved) => scan(call, reserved).await,
     }
 }
 
@@ -256,7 +213,6 @@ async fn scan(call: Call, reserved: Reserved) -> RpcResult {
         for object in &objects {
             wanted.extend(scan_object_scripts(object, network, &secp)?);
         }
-        let state = &reserved.0;
         let tip = coins.block();
         let mut count = 0u64;
         let mut found: Vec<(OutPoint, Coin)> = Vec::new();
@@ -267,11 +223,9 @@ async fn scan(call: Call, reserved: Reserved) -> RpcResult {
                 if count.is_multiple_of(256) {
                     let bytes: &[u8; 32] = outpoint.txid.as_ref();
                     let high = u32::from(bytes[0]) * 256 + u32::from(bytes[1]);
-                    state.progress.store(high * 100 / 65_536, Ordering::Relaxed);
+                    reserved.reached(high * 100 / 65_536, 0);
                 }
-                if count.is_multiple_of(8192)
-                    && (state.abort.load(Ordering::Acquire) || shutdown.is_cancelled())
-                {
+                if count.is_multiple_of(8192) && (reserved.is_aborted() || shutdown.is_cancelled()) {
                     finished = false;
                     return false;
                 }

@@ -1,8 +1,6 @@
 //! Filters of blocks (`rpc/blockchain.cpp`).
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bitcoin::secp256k1::Secp256k1;
 use bitcoin::{BlockHash, ScriptBuf};
@@ -12,6 +10,7 @@ use ironpeer_primitives::{ChainRead, HeaderInfo, Height};
 use serde_json::{Map, Value};
 
 use super::blockchain::{known_header, read_error};
+use super::scan::{Asked, Reserved};
 use crate::call::{Call, boolean, object};
 use crate::context::ApiContext;
 use crate::descriptor::scan_object_scripts;
@@ -57,25 +56,6 @@ pub(crate) static METHODS: &[Method] = &[
     ),
 ];
 
-/// The one scan of filters that may run.
-#[derive(Debug, Default)]
-pub struct FilterScan {
-    running: AtomicBool,
-    abort: AtomicBool,
-    /// Percent.
-    progress: AtomicU32,
-    height: AtomicU32,
-}
-
-/// Ends the scan's reservation however it ends.
-struct Reserved(Arc<FilterScan>);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
-    }
-}
-
 /// The index of a kind of filter, or what is wrong with the kind.
 fn filters(ctx: &ApiContext, kind: &str) -> Result<FilterIndex, RpcError> {
     match kind {
@@ -115,33 +95,9 @@ async fn block_filter(call: Call) -> RpcResult {
 }
 
 async fn scan_blocks(call: Call) -> RpcResult {
-    let state = Arc::clone(&call.ctx.filter_scan);
-    match call.params.str(0)? {
-        "status" if !state.running.load(Ordering::Acquire) => Ok(Value::Null),
-        "status" => {
-            let mut out = Object::new();
-            out.push("progress", state.progress.load(Ordering::Relaxed));
-            out.push("current_height", state.height.load(Ordering::Relaxed));
-            Ok(out.into())
-        }
-        "abort" => {
-            let running = state.running.load(Ordering::Acquire);
-            if running {
-                state.abort.store(true, Ordering::Release);
-            }
-            Ok(running.into())
-        }
-        "start" => {
-            if state.running.swap(true, Ordering::AcqRel) {
-                return Err(RpcError::parameter(
-                    "Scan already in progress, use action \"abort\" or \"status\"",
-                ));
-            }
-            let reserved = Reserved(Arc::clone(&state));
-            state.abort.store(false, Ordering::Release);
-            scan(call, reserved).await
-        }
-        other => Err(RpcError::parameter(format!("Invalid action '{other}'"))),
+    match call.ctx.filter_scan.ask(call.params.str(0)?, true)? {
+        Asked::Answer(answer) => Ok(answer),
+        Asked::Start(reserved) => scan(call, reserved).await,
     }
 }
 
@@ -174,16 +130,14 @@ async fn scan(call: Call, reserved: Reserved) -> RpcResult {
             let more = scan_object_scripts(object, network, &secp)?;
             scripts.extend(more.into_iter().map(|(script, _)| script));
         }
-        let state = &reserved.0;
         let (mut relevant, mut completed, mut reached) = (Vec::new(), true, first);
         for height in first..=last {
             let done = u64::from(height - first) * 100 / u64::from((last - first).max(1));
-            state.progress.store(u32::try_from(done).unwrap_or(100), Ordering::Relaxed);
-            state.height.store(height, Ordering::Relaxed);
+            reserved.reached(u32::try_from(done).unwrap_or(100), height);
             if shutdown.is_cancelled() {
                 return Err(RpcError::misc("Shutting down"));
             }
-            if state.abort.load(Ordering::Acquire) {
+            if reserved.is_aborted() {
                 completed = false;
                 break;
             }
