@@ -25,13 +25,23 @@ fn program() -> PathBuf {
     let built = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
     let of_daemon: SystemTime = built(&daemon).unwrap_or_else(|_| panic!("no daemon; {how}"));
     // An old daemon would answer for the code that a reader sees.
-    let sources = fs::read_to_string(folder.join("ironpeer.d")).unwrap();
-    let sources = sources.split_once(": ").unwrap().1.trim().replace("\\ ", "\0");
-    for source in sources.split(' ').map(|path| PathBuf::from(path.replace('\0', " "))) {
+    for source in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates")) {
         let newer = built(&source).is_ok_and(|of_source| of_source > of_daemon);
         assert!(!newer, "the daemon is older than {}; {how}", source.display());
     }
     daemon
+}
+
+/// What the daemon is made of, below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let is_source = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".rs") && !name.ends_with("_tests.rs")
+    };
+    let below = folders.iter().filter(|folder| !folder.ends_with("tests")).flat_map(|folder| sources(folder));
+    files.into_iter().filter(is_source).chain(below).collect()
 }
 
 /// A daemon on regtest in a folder of its own.
