@@ -600,3 +600,7 @@ impl Core {
         )));
     }
 }
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

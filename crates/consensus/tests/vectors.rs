@@ -290,22 +290,3 @@ fn a_pass_is_remembered_only_if_every_input_passed() {
     let other = TxScriptCheck::new(Arc::new(other), vec![good.clone(), bad], ScriptFlags::MANDATORY);
     assert_eq!(other.verify(&cache), Err(ScriptFailure::Invalid { input: 1 }), "it ran");
 }
-
-/// libbitcoinkernel copies the spent outputs for each input that is given them, so they are given
-/// to none that does not need them. Were they given to all, this would take a minute.
-#[test]
-fn cve_2013_2292_inputs_without_signatures_are_checked_one_by_one() {
-    let (tx, output) = op_true_spend();
-    let inputs: u32 = 24_000;
-    let mut large = tx.clone();
-    large.input = (0..inputs)
-        .map(|vout| {
-            let mut input = tx.input[0].clone();
-            input.previous_output.vout = vout;
-            input
-        })
-        .collect();
-    let spent = vec![output; large.input.len()];
-    let check = TxScriptCheck::new(Arc::new(large), spent, ScriptFlags::MANDATORY);
-    assert_eq!(check.verify(&ScriptCache::new(0, [0; 32])), Ok(()));
-}
