@@ -1,12 +1,10 @@
 //! What command line tools do with transactions without a node: the same code that answers the
 //! JSON-RPC methods of the same purpose, without the texts and checks those alone have.
 
-use std::collections::HashMap;
-
-use bitcoin::sighash::EcdsaSighashType;
-use bitcoin::{Network, OutPoint, PrivateKey, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Network, ScriptBuf, Transaction};
 use serde_json::Value;
 
+pub use crate::methods::sign::sign_offline as sign;
 use crate::{address, call, tx_json};
 
 /// A transaction from hex, in the form whose scripts make sense.
@@ -39,17 +37,4 @@ pub fn address_script(text: &str, network: Network) -> Option<ScriptBuf> {
 /// Core's text for what is no amount.
 pub fn amount(value: &Value) -> Result<u64, String> {
     call::amount_sats(value).map(i64::unsigned_abs).map_err(|error| error.message)
-}
-
-/// Signs what can be signed of a transaction, one input after the other, and returns the indexes
-/// of the inputs that were looked at: those whose coin is known. Inputs by taproot stay as they
-/// are.
-pub fn sign(
-    tx: &mut Transaction,
-    keys: Vec<PrivateKey>,
-    scripts: Vec<ScriptBuf>,
-    coins: &HashMap<OutPoint, TxOut>,
-    hash_type: EcdsaSighashType,
-) -> Vec<usize> {
-    crate::methods::sign::sign_offline(tx, keys, scripts, coins, hash_type)
 }

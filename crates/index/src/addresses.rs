@@ -182,14 +182,6 @@ impl IndexCore for AddressRows {
         false
     }
 
-    fn restore(&mut self, _: Option<&[u8]>) -> Option<()> {
-        Some(())
-    }
-
-    fn state(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
     fn apply(&mut self, block: &ConnectedBlock, batch: &mut Batch) -> Result<(), IndexError> {
         batch.put(BLOCKS, block.height.0.to_be_bytes(), block.hash.to_byte_array());
         for ((position, tx, spent), (txid, offset, size)) in positioned(block).zip(places(&block.block)) {

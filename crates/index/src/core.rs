@@ -75,10 +75,14 @@ pub(crate) trait IndexCore: Send {
     }
 
     /// Takes what an earlier run saved; nothing if there was none.
-    fn restore(&mut self, state: Option<&[u8]>) -> Option<()>;
+    fn restore(&mut self, _: Option<&[u8]>) -> Option<()> {
+        Some(())
+    }
 
-    /// What it would have to know to go on after the blocks so far.
-    fn state(&self) -> Vec<u8>;
+    /// What it would have to know to go on after the blocks so far; most need nothing.
+    fn state(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// Adds a block's rows. Blocks come in the order of their heights, genesis first.
     fn apply(&mut self, block: &ConnectedBlock, batch: &mut Batch) -> Result<(), IndexError>;

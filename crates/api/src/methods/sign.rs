@@ -411,8 +411,10 @@ pub(super) async fn sign_with_key(call: Call) -> RpcResult {
     Ok(out.into())
 }
 
-/// The same without a node and without a verdict (see [`crate::offline::sign`]).
-pub(crate) fn sign_offline(
+/// Signs what can be signed of a transaction, without a node and without a verdict, and returns the
+/// indexes of the inputs that were looked at: those whose coin is known. Inputs by taproot stay as
+/// they are.
+pub fn sign_offline(
     tx: &mut Transaction,
     keys: Vec<PrivateKey>,
     scripts: Vec<ScriptBuf>,
